@@ -1,0 +1,87 @@
+# Every command a person or CI uses, each spelled once. `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types imports unit unit-others integration coverage bench \
+	kafka lock lock-check clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: $(RUNTIME) $(if $(KAFKA),$(DEV)) ## watch events become rows; KAFKA=1: through a real broker
+	@$(BIN)/python -m tests.demo $(if $(KAFKA),--kafka)
+
+test: lint unit-others coverage ## everything: lint, unit tests on every Python here, all tests
+
+lint: format-check types imports lock-check ## style, types, import rules, locks
+
+format: $(DEV) ## rewrite the code in the house style
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+.PHONY: format-check
+format-check: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+
+types: $(DEV) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(DEV) ## who may import whom
+	$(BIN)/lint-imports --no-cache --no-logo
+
+lock-check: ## locks name no host
+	@! grep -nE 'https?://|^--' requirements/*.txt
+
+unit: $(DEV) ## unit and property tests on this Python
+	$(BIN)/python -m pytest tests/unit tests/property
+
+unit-others: $(DEV) ## unit and property tests on every other Python that is installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/other_pythons.sh
+
+integration: $(DEV) ## tests with real parts: processes, a Kafka broker
+	$(BIN)/python -m pytest tests/integration
+
+coverage: $(DEV) ## all tests on this Python, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+bench: $(DEV) ## measure what an event costs
+	$(BIN)/python -m tests.bench
+
+kafka: $(DEV) ## run a real Kafka broker on 127.0.0.1:9092 until Ctrl-C
+	$(BIN)/python -m tests.kafka run
+
+lock: $(DEV) ## resolve the dependencies anew
+	$(LOCK) --all-extras --group dev --upgrade --output-file requirements/dev.txt
+	$(LOCK) --extra ingest -c requirements/dev.txt --output-file requirements/ingest.txt
+	$(LOCK) --extra consumers -c requirements/dev.txt --output-file requirements/consumers.txt
+	$(LOCK) --group build -c requirements/dev.txt --output-file requirements/build.txt
+
+clean: ## remove what the commands above made
+	rm -rf $(VENV) build dist .kafka data .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed: make PYTHON=python3.12 …" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(RUNTIME): $(BIN)/python requirements/ingest.txt requirements/consumers.txt requirements/build.txt
+	@echo "installing what the programs need"
+	@$(INSTALL) --require-hashes -r requirements/build.txt \
+		-r requirements/ingest.txt -r requirements/consumers.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements/dev.txt
+	@echo "installing what the tests need"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
