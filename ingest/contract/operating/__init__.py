@@ -1,0 +1,1 @@
+"""What both programs show the people who run them: setting names, log lines, health and metrics."""

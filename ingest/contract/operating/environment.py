@@ -1,0 +1,139 @@
+"""Settings from the environment: `FOREBAY_SECTION__KEY`, `…_FILE` for secrets, no name misspelt."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "FOREBAY_"
+_FILE_SUFFIX = "_FILE"
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; one line for each, naming the variable and never its value."""
+
+
+class Section(BaseModel):
+    """A group of settings: `FOREBAY_<SECTION>__<KEY>`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class EnvironmentSettings(BaseSettings):
+    """Base of a program's settings: frozen, from the environment alone."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    foreign_sections: ClassVar[frozenset[str]] = frozenset()
+    """Sections of the other program, which may share this environment; that program checks them."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in, then our own reading of the environment."""
+        return (init_settings, _EnvironmentSource(settings_cls))
+
+
+SettingsT = TypeVar("SettingsT", bound=EnvironmentSettings)
+
+
+def load(model: type[SettingsT]) -> SettingsT:
+    """Reads the environment once. Raises SettingsError, naming every bad variable."""
+    try:
+        return model()
+    except ValidationError as error:
+        lines = [f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def variables(settings: BaseModel) -> dict[str, Any]:
+    """All settings as `{variable: value}`, secrets hidden, for `config show`."""
+    shown: dict[str, Any] = {}
+    for name, value in settings:
+        if isinstance(value, BaseModel):
+            shown |= {
+                f"{PREFIX}{name.upper()}__{key.removeprefix(PREFIX)}": inner
+                for key, inner in variables(value).items()
+            }
+        else:
+            shown[f"{PREFIX}{name.upper()}"] = _shown(value)
+    return shown
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return "hidden"
+    return str(value) if isinstance(value, Path) else value
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return PREFIX + "__".join(str(part).upper() for part in location)
+
+
+class _EnvironmentSource(PydanticBaseSettingsSource):
+    """`FOREBAY_*` as a nested mapping; raises SettingsError on a name that nobody reads."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # the whole mapping is made at once in __call__
+
+    def __call__(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        unknown: list[str] = []
+        for variable, text in sorted(os.environ.items()):
+            if variable.startswith(PREFIX) and not self._is_foreign(variable):
+                unknown += [] if self._place(values, variable, text) else [variable]
+        if unknown:
+            raise SettingsError("\n".join(f"{name}: there is no such setting" for name in unknown))
+        return values
+
+    def _is_foreign(self, variable: str) -> bool:
+        section, separator, _ = variable.removeprefix(PREFIX).partition("__")
+        foreign: frozenset[str] = getattr(self.settings_cls, "foreign_sections", frozenset())
+        return bool(separator) and section.lower() in foreign
+
+    def _place(self, values: dict[str, Any], variable: str, text: str) -> bool:
+        path = variable.removeprefix(PREFIX).lower().split("__")
+        fields: Mapping[str, FieldInfo] = self.settings_cls.model_fields
+        target = values
+        for section in path[:-1]:
+            model = fields[section].annotation if section in fields else None
+            if not (isinstance(model, type) and issubclass(model, BaseModel)):
+                return False
+            fields = model.model_fields
+            target = target.setdefault(section, {})
+        name = path[-1]
+        if name in fields and not _is_section(fields[name]):
+            if text:  # an empty variable is an unset one
+                target[name] = text
+            return True
+        secret = name.removesuffix(_FILE_SUFFIX.lower())
+        if secret != name and secret in fields and _is_secret(fields[secret]):
+            target[secret] = _read_secret(variable, Path(text))
+            return True
+        return False
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
+
+
+def _read_secret(variable: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError(f"{variable}: cannot read the file: {reason}") from None

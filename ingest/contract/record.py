@@ -1,0 +1,31 @@
+"""What is appended to a log and what is read back from one."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One record on its way into a log. `headers` keep their order; their values are UTF-8 text."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecord:
+    """One record as a log gave it back.
+
+    `offset` grows within (topic, partition) and is never reused; it may skip. `timestamp_ms` is
+    when the log took it, in Unix milliseconds. A `damaged` record failed the log's own checksum.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+    damaged: bool = False
