@@ -1,0 +1,58 @@
+"""The values that one stage hands to the next."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ingest.contract.envelope import Source
+
+Format = Literal["canvas", "caliper", "pns"]
+Outcome = Literal["published", "spooled", "deferred", "quarantined"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedRequest:
+    """One token as it came, not yet trusted.
+
+    `token` is the raw text, quotes and white space included. `received_at` is in Unix seconds; all
+    judgements of time use it. `traceparent` is the request's W3C trace context, if it was valid.
+    """
+
+    token: bytes
+    source: Source
+    received_at: float
+    traceparent: str | None = None
+
+
+class HugeNumber(str):
+    """The digits of a number beyond the range of a double, kept rather than an infinity."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a verified token says, and whose it is.
+
+    `payload` holds all claims as signed. `irregular` marks JSON that only a lenient parser reads:
+    NaN, lone surrogates, numbers out of range. `client_id` and `deployment_id` are set for notices.
+    """
+
+    source: Source
+    format: Format
+    issuer: str
+    tenant: str
+    received_at: float
+    payload: Mapping[str, Any]
+    irregular: bool = False
+    client_id: str | None = None
+    deployment_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The event is durable. `event_id` is None while nobody can tell it yet."""
+
+    outcome: Outcome
+    event_id: str | None
+    reason: str | None = None

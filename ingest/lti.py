@@ -1,0 +1,9 @@
+"""Names of the LTI claims that we look at ourselves, each spelled once.
+
+Source: LTI Core 1.3 section 5.3; Canvas documentation, Platform Notification Service.
+"""
+
+_CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
+
+NOTICE = _CLAIM + "notice"
+DEPLOYMENT_ID = _CLAIM + "deployment_id"

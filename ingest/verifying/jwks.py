@@ -1,0 +1,156 @@
+"""An issuer's public keys: fetched, cached, and fetched again when a token names an unknown one.
+
+Source: RFC 7517; Canvas publishes its previous, current and next key side by side.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import jwt
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from ingest.errors import NotDurable, Overloaded, UnknownKey
+
+log = structlog.get_logger(__name__)
+
+MAX_RESPONSE_BYTES = 256 * 1024
+MIN_KEY_BITS = 2048
+
+
+class KeysUnavailable(Exception):
+    """The key source gave no usable keys; the text says why, for the log."""
+
+
+class KeySource:
+    """The keys of one issuer. One fetch at a time, at most one begun per cooldown."""
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        url: str,
+        session: aiohttp.ClientSession,
+        fetch_timeout_s: float = 3.0,
+        cooldown_s: float = 3.0,
+        wait_s: float = 6.0,
+        max_waiters: int = 256,
+    ) -> None:
+        self.issuer = issuer
+        self.fetched_at: float | None = None
+        """When the last successful fetch began, on the event loop's clock, in seconds."""
+        self._url = url
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(total=fetch_timeout_s)
+        self._cooldown_s = cooldown_s
+        self._wait_s = wait_s
+        self._max_waiters = max_waiters
+        self._waiters = 0
+        self._keys: Mapping[str, RSAPublicKey] = {}
+        self._last_begin: float | None = None
+        self._due: asyncio.Task[None] | None = None  # a fetch that has not begun
+        self._turn = asyncio.Lock()
+
+    def known(self, kid: str) -> RSAPublicKey | None:
+        """The key if we have it now."""
+        return self._keys.get(kid)
+
+    async def find(self, kid: str) -> RSAPublicKey:
+        """The key, waiting at most `wait_s` for a fetch that begins after this call.
+
+        Raises UnknownKey only after such a fetch succeeded, Overloaded when too many wait,
+        NotDurable when the key source does not answer: the token could not be judged.
+        """
+        if self._waiters >= self._max_waiters:
+            raise Overloaded("too many tokens wait for keys")
+        self._waiters += 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self.refresh()
+        except (TimeoutError, KeysUnavailable) as error:
+            raise NotDurable("the key source does not answer") from error
+        finally:
+            self._waiters -= 1
+        key = self._keys.get(kid)
+        if key is None:
+            raise UnknownKey("not in the key set")
+        return key
+
+    async def refresh(self) -> None:
+        """Joins the next fetch that has not begun. Raises KeysUnavailable."""
+        if self._due is None:
+            self._due = asyncio.create_task(self._fetch_in_turn(), name=f"jwks {self.issuer}")
+            # a failure is told to whoever waits; nobody may be waiting any more
+            self._due.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._due)
+
+    async def keep_fresh(self, every_s: float) -> None:
+        """Fetches for ever, so that withdrawn keys are dropped; sooner again after a failure."""
+        while True:
+            try:
+                await self.refresh()
+                await asyncio.sleep(every_s)
+            except KeysUnavailable as error:
+                log.warning("key source does not answer", issuer=self.issuer, cause=str(error))
+                await asyncio.sleep(min(every_s, 10 * self._cooldown_s))
+
+    async def _fetch_in_turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            if self._last_begin is not None:
+                await asyncio.sleep(self._last_begin + self._cooldown_s - loop.time())
+            begin = self._last_begin = loop.time()
+            self._due = None  # from here on a newcomer needs the fetch after this one
+            keys = read_key_set(await self._download())
+        if keys.keys() != self._keys.keys():
+            log.info("keys changed", issuer=self.issuer, kids=sorted(keys))
+        self._keys = keys
+        self.fetched_at = begin
+
+    async def _download(self) -> bytes:
+        try:
+            async with self._session.get(
+                self._url, timeout=self._timeout, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    raise KeysUnavailable(f"status {response.status}")
+                body = await response.content.read(MAX_RESPONSE_BYTES + 1)
+                while len(body) <= MAX_RESPONSE_BYTES and not response.content.at_eof():
+                    body += await response.content.read(MAX_RESPONSE_BYTES + 1 - len(body))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise KeysUnavailable(type(error).__name__) from error
+        if len(body) > MAX_RESPONSE_BYTES:
+            raise KeysUnavailable("response too large")
+        return body
+
+
+def read_key_set(text: bytes) -> dict[str, RSAPublicKey]:
+    """The usable RS256 keys of a key set, by kid. Raises KeysUnavailable if there is none."""
+    try:
+        members = msgspec.json.decode(text)["keys"]
+        entries = [entry for entry in members if isinstance(entry, dict)]
+    except (msgspec.DecodeError, RecursionError, KeyError, TypeError) as error:
+        raise KeysUnavailable("not a key set") from error
+    keys = {entry["kid"]: key for entry in entries if (key := _usable(entry)) is not None}
+    if not keys:
+        raise KeysUnavailable("a key set without a usable key")
+    return keys
+
+
+def _usable(entry: Mapping[str, Any]) -> RSAPublicKey | None:
+    if (
+        not isinstance(entry.get("kid"), str)
+        or entry.get("kty") != "RSA"
+        or entry.get("use", "sig") != "sig"
+        or entry.get("alg", "RS256") != "RS256"
+    ):
+        return None
+    try:
+        key = jwt.PyJWK(dict(entry), algorithm="RS256").key
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    usable = isinstance(key, RSAPublicKey) and key.key_size >= MIN_KEY_BITS
+    return key if usable else None

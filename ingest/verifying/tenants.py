@@ -1,0 +1,118 @@
+"""Whose an authentic event is: tenants are pinned, and the default is no.
+
+All schools share one issuer and one key set, so a good signature says nothing about the school.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ingest.errors import TenantNotAllowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveEventsPin:
+    """Live Events of one root account; of these subscriptions only, where any are named."""
+
+    root_account_uuid: str
+    subscription_ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticesPin:
+    """Notices for one client of one platform; of these deployments only, where any are named."""
+
+    issuer: str
+    client_id: str
+    deployment_ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """One school, or one part of one, and what belongs to it."""
+
+    name: str
+    live_events: tuple[LiveEventsPin, ...] = ()
+    pns: tuple[NoticesPin, ...] = ()
+
+
+class TenantConflict(ValueError):
+    """Two tenants claim the same thing."""
+
+
+class TenantUnknown(Exception):
+    """The event names no root account, and no tenant pins its subscription."""
+
+
+class Tenants:
+    """The directory of all tenants. Raises TenantConflict if two claim the same thing."""
+
+    def __init__(self, tenants: Iterable[Tenant]) -> None:
+        self._accounts: dict[str, dict[str | None, str]] = {}
+        self._subscriptions: dict[str, str] = {}
+        self._clients: dict[tuple[str, str], dict[str | None, str]] = {}
+        for tenant in tenants:
+            self._add(tenant)
+
+    def of_live_event(self, root_account_uuid: str | None, subscription_id: str | None) -> str:
+        """The tenant's name. Raises TenantNotAllowed or TenantUnknown."""
+        if root_account_uuid is None:
+            tenant = self._subscriptions.get(subscription_id or "")
+            if tenant is None:
+                raise TenantUnknown
+            return tenant
+        return _narrowed(self._accounts.get(root_account_uuid, {}), subscription_id)
+
+    def of_notice(self, issuer: str, client_id: str, deployment_id: str | None) -> str:
+        """The tenant's name. Raises TenantNotAllowed."""
+        return _narrowed(self._clients.get((issuer, client_id), {}), deployment_id)
+
+    def _add(self, tenant: Tenant) -> None:
+        for account in tenant.live_events:
+            claims = self._accounts.setdefault(account.root_account_uuid, {})
+            what = f"root account {account.root_account_uuid}"
+            _claim(claims, account.subscription_ids, tenant.name, what)
+            for subscription_id in account.subscription_ids:
+                owner = self._subscriptions.setdefault(subscription_id, tenant.name)
+                if owner != tenant.name:
+                    _conflict(owner, tenant.name, f"subscription {subscription_id}")
+        for client in tenant.pns:
+            claims = self._clients.setdefault((client.issuer, client.client_id), {})
+            what = f"client {client.client_id} of {client.issuer}"
+            _claim(claims, client.deployment_ids, tenant.name, what)
+
+
+def _narrowed(claims: Mapping[str | None, str], value: str | None) -> str:
+    tenant = claims.get(value) or claims.get(None)
+    if tenant is None:
+        raise TenantNotAllowed("no tenant pins it")
+    return tenant
+
+
+def _claim(claims: dict[str | None, str], values: frozenset[str], tenant: str, what: str) -> None:
+    """Enters a claim to some values, or to all of them (None), and refuses one already made."""
+    for value in values or {None}:
+        for other in claims.values() if value is None else (claims.get(value), claims.get(None)):
+            if other not in (None, tenant):
+                _conflict(str(other), tenant, what)
+        claims[value] = tenant
+
+
+def _conflict(first: str, second: str, what: str) -> None:
+    raise TenantConflict(f"tenants {first} and {second} both claim {what}")
+
+
+class HourlyAllowance:
+    """Lets `limit` things pass in each hour of the clock that it is shown."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._hour = -1
+        self._passed = 0
+
+    def passes(self, now_s: float) -> bool:
+        """Whether one more may pass at this Unix time; if so, it is counted."""
+        hour = int(now_s // 3600)
+        if hour != self._hour:
+            self._hour, self._passed = hour, 0
+        self._passed += 1
+        return self._passed <= self._limit

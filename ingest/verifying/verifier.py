@@ -1,0 +1,130 @@
+"""Token to Claims. The order of checks is fixed, and the first failure names the reason:
+
+form, algorithm, issuer, key, signature, tenant, time, claims.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from ingest import lti
+from ingest.contract.envelope import Source
+from ingest.errors import BadSignature, Malformed, TenantNotAllowed, Unusable, WrongIssuer
+from ingest.handover import Claims, SignedRequest
+from ingest.verifying.claims import (
+    check_form,
+    check_is_notice,
+    check_time,
+    client_id_of,
+    format_of,
+    root_account_uuid_of,
+    subscription_id_of,
+    text,
+)
+from ingest.verifying.jwks import KeySource
+from ingest.verifying.tenants import Tenants, TenantUnknown
+from ingest.verifying.token import Token, UnreadableClaims, read_claims, read_token
+
+_PADDING, _HASH = PKCS1v15(), SHA256()
+
+
+class Verifier:
+    """Judges tokens.
+
+    `keys` maps each endpoint to its issuers and their keys. `may_keep_unknown_tenant` takes the
+    time in Unix seconds and says whether one more event without a tenant may be quarantined.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Mapping[Source, Mapping[str, KeySource]],
+        tenants: Tenants,
+        leeway_s: float,
+        may_keep_unknown_tenant: Callable[[float], bool],
+        on_ignored_members: Callable[[int], None],
+    ) -> None:
+        self._keys = keys
+        self._tenants = tenants
+        self._leeway_s = leeway_s
+        self._may_keep_unknown_tenant = may_keep_unknown_tenant
+        self._on_ignored_members = on_ignored_members
+
+    async def verify(self, request: SignedRequest) -> Claims:
+        """Raises a Refusal, or Unusable for an authentic token that belongs in quarantine."""
+        token = read_token(request.token)
+        try:
+            payload, irregular = read_claims(token.payload)
+        except UnreadableClaims as error:
+            raise self._unreadable(token, request.source) from error
+        keys = self._keys_of(payload, request.source)
+        kid = token.header.kid
+        if not is_signed(token, keys.known(kid) or await keys.find(kid)):
+            raise BadSignature("signature")
+        if token.header.ignored:
+            self._on_ignored_members(token.header.ignored)
+        claims = self._admitted(payload, irregular, keys.issuer, request)
+        check_time(claims, self._leeway_s)
+        check_form(claims)
+        return claims
+
+    def _unreadable(self, token: Token, source: Source) -> Malformed | Unusable:
+        """Claims that nobody can read name no issuer, but may be genuine all the same."""
+        for keys in self._keys[source].values():
+            key = keys.known(token.header.kid)
+            if key is not None and is_signed(token, key):
+                return Unusable("unreadable_claims")
+        return Malformed("claims are not JSON")
+
+    def _keys_of(self, payload: Mapping[str, Any], source: Source) -> KeySource:
+        issuer = payload.get("iss")
+        keys = self._keys[source].get(issuer) if isinstance(issuer, str) else None
+        if keys is None:
+            raise WrongIssuer("not an issuer of this endpoint")
+        return keys
+
+    def _admitted(
+        self, payload: Mapping[str, Any], irregular: bool, issuer: str, request: SignedRequest
+    ) -> Claims:
+        """The claims with the tenant that pins them."""
+        claims = partial(
+            Claims,
+            source=request.source,
+            format=format_of(payload, request.source),
+            issuer=issuer,
+            received_at=request.received_at,
+            payload=payload,
+            irregular=irregular,
+        )
+        if request.source == "live-events":
+            return claims(tenant=self._live_events_tenant(claims(tenant="")))
+        client_id, deployment_id = client_id_of(payload), text(payload.get(lti.DEPLOYMENT_ID))
+        if client_id is None:
+            raise TenantNotAllowed("names no single client")
+        tenant = self._tenants.of_notice(issuer, client_id, deployment_id)
+        check_is_notice(payload)
+        return claims(tenant=tenant, client_id=client_id, deployment_id=deployment_id)
+
+    def _live_events_tenant(self, claims: Claims) -> str:
+        try:
+            return self._tenants.of_live_event(
+                root_account_uuid_of(claims.payload), subscription_id_of(claims.payload)
+            )
+        except TenantUnknown:
+            if self._may_keep_unknown_tenant(claims.received_at):
+                raise Unusable("tenant_unknown", claims) from None
+            raise TenantNotAllowed("no tenant, and the hour's allowance is used up") from None
+
+
+def is_signed(token: Token, key: RSAPublicKey) -> bool:
+    """Whether the token's RS256 signature was made with the private half of `key`."""
+    try:
+        key.verify(token.signature, token.signing_input, _PADDING, _HASH)
+    except InvalidSignature:
+        return False
+    return True
