@@ -1,0 +1,68 @@
+"""The flat metadata that every format ends in, with room kept in it for our own names."""
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+from ingest.contract.catalogue import FieldType
+from ingest.handover import Claims
+from ingest.normalising import values
+from ingest.normalising.identity import event_id
+from ingest.normalising.values import Issues
+
+OURS = frozenset(
+    {
+        "event_id",
+        "event_type",
+        "received_at",
+        "source",
+        "format",
+        "tenant",
+        "subscription_id",
+        "subscription_owner_id",
+        "trigger",
+        "issuer",
+        "client_id",
+        "deployment_id",
+        "notice_id",
+        "issues",
+    }
+)
+"""Names that only we may set: a signed field of such a name is kept beside ours."""
+
+_DECLARED: Mapping[str, FieldType] = {"event_time": "timestamp"}
+
+
+def ours(claims: Claims, event_type: str) -> dict[str, Any]:
+    """What we know of the event ourselves, whatever its format."""
+    return {
+        "event_id": event_id(claims),
+        "event_type": event_type,
+        "received_at": values.rfc3339(claims.received_at),
+        "source": claims.source,
+        "format": claims.format,
+        "tenant": claims.tenant,
+        "issuer": claims.issuer,
+    }
+
+
+def add(metadata: dict[str, Any], signed: Mapping[str, Any], issues: Issues) -> None:
+    """Adds signed fields under their own names; a taken name gets `__2` and is an issue."""
+    coerced = values.fields(_DECLARED, signed, "metadata", issues)
+    if OURS.isdisjoint(coerced) and coerced.keys().isdisjoint(metadata):
+        metadata |= coerced
+        return
+    for name, value in coerced.items():
+        free = name
+        if name in OURS or name in metadata:
+            free = free_name(name, metadata.keys() | OURS)
+            issues.append(f"metadata.{free}")
+        metadata[free] = value
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """`name`, or the first of `name__2`, `name__3`… that is not taken."""
+    free, count = name, 1
+    while free in taken:
+        count += 1
+        free = f"{name}__{count}"
+    return free

@@ -1,0 +1,227 @@
+"""How a JSON value becomes its declared type; what cannot stays as it came and is named."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ingest.contract.catalogue import FieldType
+from ingest.handover import HugeNumber
+
+Issues = list[str]
+"""Paths of the values that did not fit, `metadata.…` or `body.…`."""
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+_PLAIN_TEXT: frozenset[FieldType | None] = frozenset({None, "string", "id"})
+_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ?(Z|UTC|[+-]\d\d:?\d\d)", re.ASCII
+)
+_INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def rfc3339(unix_s: float) -> str:
+    """A moment in Unix seconds as RFC 3339 text in UTC with milliseconds."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def timestamp(text: str) -> str | None:
+    """A time as RFC 3339 in UTC with milliseconds, or None where it is none or names no zone.
+
+    Digits beyond milliseconds are kept where they are not zero. Canvas writes `Z` with and without
+    fractions, numeric offsets, and Ruby's `2026-01-02 03:04:05 -0600`.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    date, clock, fraction, zone = match.groups()
+    try:
+        moment = f"{date}T{clock}"
+        parsed = datetime.fromisoformat(moment)
+        if zone not in ("Z", "UTC"):
+            offset = datetime.strptime(zone, "%z").tzinfo
+            moment = parsed.replace(tzinfo=offset).astimezone(UTC).isoformat()[:-6]
+    except (ValueError, OverflowError):
+        return None
+    digits = (fraction or "").rstrip("0").ljust(3, "0")
+    return f"{moment}.{digits}Z"
+
+
+def visible(value: Any, path: str, issues: Issues) -> Any:
+    """A copy in which everything that stores refuse has become text that shows what it was.
+
+    Lone surrogates and NUL turn into their JSON escapes, NaN and infinities into their names.
+    """
+    if isinstance(value, dict):
+        return {
+            _visible_text(name, f"{path}.{_escaped(name)}", issues): visible(
+                child, f"{path}.{_escaped(name)}", issues
+            )
+            for name, child in value.items()
+        }
+    if isinstance(value, list):
+        return [visible(child, f"{path}[{n}]", issues) for n, child in enumerate(value)]
+    if isinstance(value, HugeNumber):
+        issues.append(path)
+        return str(value)
+    if isinstance(value, str):
+        return _visible_text(value, path, issues)
+    if isinstance(value, float) and not math.isfinite(value):
+        issues.append(path)
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def fields(
+    declared: Mapping[str, FieldType], signed: Mapping[str, Any], at: str, issues: Issues
+) -> dict[str, Any]:
+    """All members of an object whose path is `at`, each by its declared type where it has one."""
+    return {
+        # most values are texts that stay as they are: no call, no path
+        name: value
+        if type(value) is str and declared.get(name) in _PLAIN_TEXT
+        else field(declared.get(name), name, value, f"{at}.{name}", issues)
+        for name, value in signed.items()
+    }
+
+
+def field(declared: FieldType | None, name: str, value: Any, path: str, issues: Issues) -> Any:
+    """A field's value as its declared type, or by its name and shape where none is declared."""
+    if value is None:
+        return None
+    if declared is None:
+        return _member(name, value, path, issues)
+    result = _COERCIONS[declared](value)
+    if result is _MISFIT:
+        issues.append(path)
+        return by_shape(value, path, [])
+    return by_shape(result, path, issues) if isinstance(result, dict | list) else result
+
+
+def by_shape(value: Any, path: str, issues: Issues) -> Any:
+    """A value of no declared type: ids inside it become text, numbers beyond int64 too."""
+    if isinstance(value, str | bool) or value is None:
+        return value
+    if isinstance(value, dict):
+        return {
+            name: _member(name, child, f"{path}.{name}", issues) for name, child in value.items()
+        }
+    if isinstance(value, list):
+        return [by_shape(child, f"{path}[{n}]", issues) for n, child in enumerate(value)]
+    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+        issues.append(path)
+        return str(value)
+    return value
+
+
+def _member(name: str, value: Any, path: str, issues: Issues) -> Any:
+    # ids by name, as canvas-lms finds them (gems/stringify_ids)
+    if name == "id" or name.endswith("_id"):
+        return _id_or_as_is(value, path, issues)
+    if name.endswith("_ids") and isinstance(value, list):
+        return [_id_or_as_is(child, f"{path}[{n}]", issues) for n, child in enumerate(value)]
+    return by_shape(value, path, issues)
+
+
+def _id_or_as_is(value: Any, path: str, issues: Issues) -> Any:
+    result = _id(value)
+    return by_shape(value, path, issues) if result is _MISFIT else result
+
+
+class _Misfit:
+    """Marks a value that does not fit its declared type."""
+
+
+_MISFIT = _Misfit()
+
+
+def _id(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _MISFIT
+
+
+def _ids(value: Any) -> Any:
+    if not isinstance(value, list):
+        return _MISFIT
+    ids = [child if child is None else _id(child) for child in value]
+    return _MISFIT if _MISFIT in ids else ids
+
+
+def _string(value: Any) -> Any:
+    return value if isinstance(value, str) else _MISFIT
+
+
+def _integer(value: Any) -> Any:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return _MISFIT
+    return value if INT64_MIN <= value <= INT64_MAX else _MISFIT
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = _exact_number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _MISFIT
+    fits = isinstance(value, float) or INT64_MIN <= value <= INT64_MAX
+    return value if fits else _MISFIT
+
+
+def _exact_number(text: str) -> int | float | str:
+    if "." not in text:
+        return int(text)
+    try:
+        number = float(text)
+        return number if Decimal(repr(number)) == Decimal(text) else text
+    except InvalidOperation:
+        return text
+
+
+def _boolean(value: Any) -> Any:
+    return value if isinstance(value, bool) else _MISFIT
+
+
+def _timestamp(value: Any) -> Any:
+    if not isinstance(value, str):
+        return _MISFIT
+    return timestamp(value) or _MISFIT
+
+
+def _object(value: Any) -> Any:
+    return value if isinstance(value, dict) else _MISFIT
+
+
+def _array(value: Any) -> Any:
+    return value if isinstance(value, list) else _MISFIT
+
+
+_COERCIONS: Mapping[FieldType, Callable[[Any], Any]] = {
+    "id": _id,
+    "ids": _ids,
+    "string": _string,
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "timestamp": _timestamp,
+    "object": _object,
+    "array": _array,
+}
+
+
+def _visible_text(text: str, path: str, issues: Issues) -> str:
+    shown = _escaped(text)
+    if shown != text:
+        issues.append(path)
+    return shown
+
+
+def _escaped(text: str) -> str:
+    return _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
