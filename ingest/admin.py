@@ -1,0 +1,51 @@
+"""The receiver's admin application: common endpoints, its own checks, the API description."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+
+from ingest import openapi
+from ingest.contract.operating.admin import Check, admin_app
+from ingest.delivering.port import Log
+from ingest.metrics import Metrics
+from ingest.verifying.jwks import KeySource
+
+
+def receiver_admin(
+    *, metrics: Metrics, log: Log, keys: Mapping[str, KeySource], stale_after_s: float
+) -> web.Application:
+    """Ready means: can make events durable. Keys never make it unready; they only show."""
+
+    async def checks() -> Sequence[Check]:
+        durable, detail = await log.health()
+        return [
+            Check(name="durable", ok=durable, detail=detail),
+            *(_keys_check(source, stale_after_s) for source in keys.values()),
+        ]
+
+    async def describe(request: web.Request) -> web.Response:
+        return web.json_response(openapi.document())
+
+    app = admin_app(program="forebay-ingest", registry=metrics.registry, checks=checks)
+    app.router.add_get("/openapi.json", describe)
+    return app
+
+
+def key_ages(keys: Mapping[str, KeySource]) -> dict[str, float]:
+    """Seconds since each issuer's keys were fetched, for those that ever were."""
+    now = asyncio.get_running_loop().time()
+    return {
+        issuer: now - source.fetched_at
+        for issuer, source in keys.items()
+        if source.fetched_at is not None
+    }
+
+
+def _keys_check(source: KeySource, stale_after_s: float) -> Check:
+    name = f"keys of {source.issuer}"
+    if source.fetched_at is None:
+        return Check(name=name, ok=False, required=False, detail="never fetched")
+    age_s = asyncio.get_running_loop().time() - source.fetched_at
+    detail = f"fetched {age_s:.0f} s ago"
+    return Check(name=name, ok=age_s <= stale_after_s, required=False, detail=detail)

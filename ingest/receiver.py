@@ -1,0 +1,258 @@
+"""HTTP in, HTTP out: the only stage that sees a request, and the only one that knows a status.
+
+Source: RFC 9110 for methods and status codes, RFC 9457 for problem details.
+"""
+
+import asyncio
+import re
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+import structlog
+from aiohttp import web
+
+from ingest.errors import (
+    Malformed,
+    MethodNotAllowed,
+    NotDurable,
+    NotFound,
+    Overloaded,
+    Refusal,
+    RequestTimeout,
+    TooLarge,
+    Unavailable,
+)
+from ingest.handover import Receipt, SignedRequest
+from ingest.intake import Intake
+from ingest.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+LIVE_EVENT_MAX_BYTES = 2 * 1024 * 1024
+NOTICES_MAX_BYTES = 4 * 1024 * 1024
+
+_NOTICES_AT_ONCE = 100
+# W3C Trace Context level 1, section 3.2
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+Judged = Receipt | Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one receiver lets in: whole bodies within `body_timeout_s`, `max_in_flight` at once."""
+
+    body_timeout_s: float
+    max_in_flight: int
+
+
+class BodyCut(Exception):
+    """The client went away before its body was complete; nobody waits for an answer."""
+
+
+class Receiver:
+    """The public listener's handler, for `aiohttp.web.Server`."""
+
+    def __init__(self, *, intake: Intake, metrics: Metrics, limits: Limits) -> None:
+        self._intake = intake
+        self._metrics = metrics
+        self._limits = limits
+        self._in_flight = 0
+        self._endpoints: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
+            "/live-events": self._live_events,
+            "/pns": self._pns,
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Answers any request."""
+        endpoint = self._endpoints.get(request.path)
+        if endpoint is None:
+            return problem(NotFound())
+        if request.method != "POST":
+            return problem(MethodNotAllowed(), headers={"Allow": "POST"})
+        if self._in_flight >= self._limits.max_in_flight:
+            self._metrics.aborted("overloaded")
+            return problem(Overloaded())
+        self._in_flight += 1
+        try:
+            return await endpoint(request)
+        except BodyCut:
+            self._metrics.aborted("disconnected")
+            return problem(Malformed())
+        except Refusal as refusal:
+            return problem(refusal)
+        except Exception as error:
+            # the answer must be one that makes Canvas try again, whatever our bug is
+            _log_bug(error)
+            return problem(NotDurable())
+        finally:
+            self._in_flight -= 1
+
+    async def _live_events(self, request: web.BaseRequest) -> web.Response:
+        body = await self._body(request, LIVE_EVENT_MAX_BYTES)
+        receipt = await self._intake.accept(
+            SignedRequest(
+                token=body,
+                source="live-events",
+                received_at=time.time(),
+                traceparent=_traceparent(request),
+            )
+        )
+        return _json(202, _receipt_members(receipt))
+
+    async def _pns(self, request: web.BaseRequest) -> web.Response:
+        body = await self._body(request, NOTICES_MAX_BYTES)
+        received_at, traceparent = time.time(), _traceparent(request)
+        try:
+            tokens = read_notices(body)
+        except Refusal as refusal:
+            raise self._intake.refuse("pns", refusal) from None
+        judged: list[Judged] = []
+        for first in range(0, len(tokens), _NOTICES_AT_ONCE):
+            judged += await asyncio.gather(
+                *(
+                    self._judge(token, received_at, traceparent)
+                    for token in tokens[first : first + _NOTICES_AT_ONCE]
+                )
+            )
+        return _notices_answer(judged)
+
+    async def _judge(
+        self, token: bytes | None, received_at: float, traceparent: str | None
+    ) -> Judged:
+        if token is None:
+            return self._intake.refuse("pns", Malformed("a notice without a token"))
+        try:
+            return await self._intake.accept(
+                SignedRequest(
+                    token=token, source="pns", received_at=received_at, traceparent=traceparent
+                )
+            )
+        except Refusal as refusal:
+            return refusal
+        except Exception as error:
+            _log_bug(error)
+            return NotDurable()
+
+    async def _body(self, request: web.BaseRequest, max_bytes: int) -> bytes:
+        """The whole body. Raises TooLarge, RequestTimeout, Malformed or BodyCut."""
+        try:
+            if (request.content_length or 0) > max_bytes:
+                raise TooLarge
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                body = await _read(request, max_bytes)
+        except TimeoutError:
+            refusal: Refusal = RequestTimeout()
+        except TooLarge as error:
+            refusal = error
+        except ConnectionError as error:
+            raise BodyCut from error
+        except (web.RequestPayloadError, ValueError):
+            refusal = Malformed("the body's framing or encoding is broken")
+        else:
+            return body
+        self._metrics.aborted(refusal.reason)
+        raise refusal
+
+
+def read_notices(body: bytes) -> list[bytes | None]:
+    """The tokens of `{"notices":[{"jwt": …}, …]}`, None for what is none. Raises Malformed."""
+    try:
+        message = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed("not JSON") from error
+    notices = message.get("notices") if isinstance(message, dict) else None
+    if not isinstance(notices, list) or not notices:
+        raise Malformed("no notices")
+    return [_notice_token(notice) for notice in notices]
+
+
+def problem(
+    refusal: Refusal, *, headers: dict[str, str] | None = None, **members: Any
+) -> web.Response:
+    """The answer to a refusal: RFC 9457, a fixed text, nothing of the request or of our insides."""
+    headers = dict(headers or {})
+    if isinstance(refusal, Unavailable):
+        headers["Retry-After"] = str(refusal.retry_after_s)
+    content = {
+        "type": f"urn:forebay:problem:{refusal.reason}",
+        "title": refusal.title,
+        "status": refusal.status,
+        "reason": refusal.reason,
+        **members,
+    }
+    response = web.Response(
+        status=refusal.status,
+        body=orjson.dumps(content),
+        content_type="application/problem+json",
+        headers=headers,
+    )
+    if isinstance(refusal, TooLarge | RequestTimeout | Overloaded):
+        response.force_close()  # the rest of the body is not worth reading
+    return response
+
+
+async def _read(request: web.BaseRequest, max_bytes: int) -> bytes:
+    content = request.content
+    chunks: list[bytes] = []
+    size = 0
+    while not content.at_eof():
+        chunk = await content.readany()
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _notice_token(notice: Any) -> bytes | None:
+    token = notice.get("jwt") if isinstance(notice, dict) else None
+    return token.encode() if isinstance(token, str) else None
+
+
+def _log_bug(error: Exception) -> None:
+    # never the text of the error: it may quote the payload
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("unexpected error", cause=type(error).__name__, at=f"{frame.name}:{frame.lineno}")
+
+
+def _traceparent(request: web.BaseRequest) -> str | None:
+    value = request.headers.get("traceparent")
+    return value if value is not None and _TRACEPARENT.fullmatch(value) else None
+
+
+def _notices_answer(judged: Sequence[Judged]) -> web.Response:
+    """One answer for all notices: never 2xx while one that we want is not durable."""
+    members = [_judged_members(one) for one in judged]
+    refusals = [one for one in judged if isinstance(one, Refusal)]
+    for refusal in refusals:
+        if isinstance(refusal, Unavailable):
+            return problem(refusal, notices=members)
+    if len(refusals) == len(judged):
+        return problem(refusals[0], notices=members)
+    return _json(202, {"notices": members})
+
+
+def _judged_members(judged: Judged) -> dict[str, str]:
+    if isinstance(judged, Receipt):
+        return _receipt_members(judged)
+    outcome = "not_durable" if isinstance(judged, Unavailable) else "rejected"
+    return {"outcome": outcome, "reason": judged.reason}
+
+
+def _receipt_members(receipt: Receipt) -> dict[str, str]:
+    members = {"outcome": str(receipt.outcome)}
+    if receipt.event_id is not None:
+        members["event_id"] = receipt.event_id
+    if receipt.reason is not None:
+        members["reason"] = receipt.reason
+    return members
+
+
+def _json(status: int, content: Any) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(content), content_type="application/json")

@@ -1,0 +1,91 @@
+"""All settings of the receiver in one frozen object, read once by `cli`."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ingest.contract.operating.environment import EnvironmentSettings, Section
+from ingest.contract.operating.sections import KafkaSettings, LogSettings, TopicsSettings
+from ingest.urls import key_set_url
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class HttpSettings(Section):
+    """The public listener."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - it is the public one
+    port: Port = 8080
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    body_timeout_s: float = Field(default=3.0, gt=0, le=5)
+    max_in_flight: int = Field(default=1_000, ge=1)
+    shutdown_timeout_s: float = Field(default=15.0, gt=0)
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> "HttpSettings":
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE")
+        return self
+
+
+class AdminSettings(Section):
+    """The admin listener: health and metrics, never public."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9464
+
+
+class LiveEventsSettings(Section):
+    """Who signs Live Events. Source: Canvas documentation, Live Events: signed payloads."""
+
+    issuer: str = "https://live-events.canvas.instructure.com"
+    jwks_url: Annotated[str, AfterValidator(key_set_url)] = (
+        "https://8axpcl50e4.execute-api.us-east-1.amazonaws.com/main/jwks"
+    )
+
+
+class VerifySettings(Section):
+    """How tokens are judged."""
+
+    leeway_s: float = Field(default=300, ge=0)
+    keys_refresh_s: float = Field(default=600, ge=1)
+
+
+class QuarantineSettings(Section):
+    """What may be kept apart."""
+
+    tenant_unknown_per_hour: int = Field(default=1_000, ge=0)
+
+
+class PublishSettings(Section):
+    """How long Kafka may take for one batch; two of them must fit into the ten seconds we have."""
+
+    timeout_s: float = Field(default=2.0, gt=0, le=3)
+
+
+class EventlogSettings(Section):
+    """The embedded event log, used while no Kafka is named."""
+
+    retention_hours: float = Field(default=168, gt=0)
+    max_bytes: int = Field(default=10 * 1024**3, ge=1024**2)
+
+
+class Settings(EnvironmentSettings):
+    """Every setting of `forebay-ingest`: `FOREBAY_<SECTION>__<KEY>`."""
+
+    foreign_sections: ClassVar[frozenset[str]] = frozenset({"store", "worker"})
+
+    data_dir: Path = Path("data")
+    tenants_file: Path | None = None
+    http: HttpSettings = HttpSettings()
+    admin: AdminSettings = AdminSettings()
+    live_events: LiveEventsSettings = LiveEventsSettings()
+    verify: VerifySettings = VerifySettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
+    publish: PublishSettings = PublishSettings()
+    eventlog: EventlogSettings = EventlogSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicsSettings = TopicsSettings()
+    log: LogSettings = LogSettings()
