@@ -1,0 +1,283 @@
+"""The whole stand-in: keys shown, events signed and sent, answers remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from itertools import islice
+from types import TracebackType
+from typing import Final, Self
+
+from tests.emulator.deliveries import PATHS, Delivery, Job
+from tests.emulator.forgeries import live_events as live_events_forgeries
+from tests.emulator.forgeries import notices as notice_forgeries
+from tests.emulator.key_server import KeyServer
+from tests.emulator.key_store import Keys
+from tests.emulator.oracle import Oracle
+from tests.emulator.report import Report, Tally
+from tests.emulator.school import School
+from tests.emulator.sender import NO_RETRIES, TIMEOUT_S, RetryPlan, Sender
+from tests.emulator.traffic import (
+    Mix,
+    Office,
+    SignedEvent,
+    blended,
+    event_jobs,
+    forged_jobs,
+    notices_jobs,
+    signed_jobs,
+)
+from tests.support.keys import SigningKey
+
+Progress = Callable[[int, int], None]
+"""Told how many deliveries are done, and how many are planned without repeats and forgeries."""
+
+_RETRY_DELAY_S: Final = 0.2
+_SIGNER_THREADS: Final = 2  # signing lets go of the interpreter lock, so threads do help
+
+
+class Canvas:
+    """A Canvas with one school on it. Use as an async context manager.
+
+    Each call of `send_events`, `sign_events` or `send_notices` goes on where the last one stopped,
+    so that no two calls make the same event. `oracle` remembers everything that is sent. With
+    `serve_keys` false somebody else must show `keys` at `port`.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        port: int = 0,
+        school: School | None = None,
+        keys: Keys | None = None,
+        oracle: Oracle | None = None,
+        serve_keys: bool = True,
+        timeout_s: float = TIMEOUT_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.school = school or School.from_seed(seed)
+        self.oracle = oracle or Oracle()
+        self.keys = keys or Keys.generate()
+        self.key_server = KeyServer(self.keys, port=port)
+        self._serve_keys = serve_keys
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._next_event = 0
+        self._next_notice = 0
+        self._signers = ThreadPoolExecutor(_SIGNER_THREADS, thread_name_prefix="signer")
+        self._office = Office(
+            school=self.school,
+            stranger=School.from_seed(self.school.seed + 1, name="elsewhere"),
+            other_key=SigningKey.generate(self.keys.live_events.current.kid),
+            keys=lambda: self.keys,
+            clock=clock,
+        )
+        self._forged = {lane: forged_jobs(self._office, lane) for lane in PATHS}
+        self._exits = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._exits.callback(self._signers.shutdown)
+        if self._serve_keys:
+            await self._exits.enter_async_context(self.key_server)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._exits.aclose()
+
+    @property
+    def jwks_url(self) -> str:
+        """Where the Live Events keys are."""
+        return self.key_server.live_events_url
+
+    @property
+    def platform_jwks_url(self) -> str:
+        """Where the LTI platform's keys are."""
+        return self.key_server.platform_url
+
+    @property
+    def live_events_issuer(self) -> str:
+        """The `iss` of Live Events."""
+        return self.school.live_events_issuer
+
+    @property
+    def platform_issuer(self) -> str:
+        """The `iss` of notices."""
+        return self.school.platform_issuer
+
+    def tenants_toml(self, *, pin_subscription: bool = True) -> str:
+        """The receiver's tenants file that admits this school.
+
+        Without the pin an event that names no root account belongs to nobody.
+        """
+        return self.school.tenants_toml(
+            platform_jwks_url=self.platform_jwks_url, pin_subscription=pin_subscription
+        )
+
+    def receiver_environment(self) -> dict[str, str]:
+        """The receiver's settings that point it at this Canvas, apart from the tenants file."""
+        return {
+            "FOREBAY_LIVE_EVENTS__ISSUER": self.live_events_issuer,
+            "FOREBAY_LIVE_EVENTS__JWKS_URL": self.jwks_url,
+        }
+
+    def rotate_live_events_keys(self) -> None:
+        """Sign with the next Live Events key from now on, and show the rotated set."""
+        self._rotate(Keys(live_events=self.keys.live_events.rotated(), platform=self.keys.platform))
+
+    def rotate_platform_keys(self) -> None:
+        """Sign with the next LTI key from now on, and show the rotated set."""
+        self._rotate(Keys(live_events=self.keys.live_events, platform=self.keys.platform.rotated()))
+
+    def _rotate(self, keys: Keys) -> None:
+        self.keys = keys
+        self.key_server.show(keys)
+
+    def sign_events(self, count: int, *, name: str | None = None) -> list[SignedEvent]:
+        """Sign `count` new events ahead of time; blocks, for about half a millisecond each."""
+        jobs = event_jobs(self._office, self._take_events(count), count, name=name, quoted=0)
+        return list(self._signers.map(lambda job: job.signed(), jobs))
+
+    async def send_events(
+        self,
+        url: str,
+        *,
+        count: int,
+        name: str | None = None,
+        rate: float = 0,
+        concurrency: int = 16,
+        repeat_share: float = 0,
+        quoted_share: float = 0,
+        forged_share: float = 0,
+        retries: int = 0,
+        resign_retries: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Report:
+        """Send `count` new Live Events to the receiver at base address `url`.
+
+        `rate` is in events a second, 0 for as fast as it goes; the shares are those of `Mix`.
+        `name` sends one type only; KeyError when the corpus lacks it.
+        """
+        if name is not None and name not in self.school.corpus.event_names:
+            raise KeyError(name)
+        mix = Mix(repeats=repeat_share, quoted=quoted_share, forged=forged_share)
+        first = self._take_events(count)
+        genuine = event_jobs(self._office, first, count, name=name, quoted=quoted_share)
+        return await self._send(
+            url,
+            blended(genuine, self._forged["live-events"], mix, self.school.seed),
+            planned=count,
+            rate=rate,
+            concurrency=concurrency,
+            retry_plan=RetryPlan(delays_s=(_RETRY_DELAY_S,) * retries, resign=resign_retries),
+            on_progress=on_progress,
+        )
+
+    async def send_signed(
+        self,
+        url: str,
+        events: Sequence[SignedEvent],
+        *,
+        rate: float = 0,
+        concurrency: int = 16,
+        repeat_share: float = 0,
+        quoted_share: float = 0,
+        retries: int = 0,
+        on_progress: Progress | None = None,
+    ) -> Report:
+        """Send events that `sign_events` made, without signing anything now."""
+        mix = Mix(repeats=repeat_share)
+        genuine = signed_jobs(events, quoted=quoted_share)
+        return await self._send(
+            url,
+            blended(genuine, iter(()), mix, self.school.seed),
+            planned=len(events),
+            rate=rate,
+            concurrency=concurrency,
+            retry_plan=RetryPlan(delays_s=(_RETRY_DELAY_S,) * retries),
+            on_progress=on_progress,
+            signed=True,
+        )
+
+    async def send_notices(
+        self,
+        url: str,
+        *,
+        count: int,
+        batch: int = 1,
+        notice_type: str | None = None,
+        rate: float = 0,
+        concurrency: int = 4,
+        repeat_share: float = 0,
+        forged_share: float = 0,
+        on_progress: Progress | None = None,
+    ) -> Report:
+        """Send `count` new notices, up to `batch` of one type in a POST. None is ever retried.
+
+        `notice_type` sends one type only; KeyError when the corpus lacks it.
+        """
+        types = self.school.corpus.notice_types
+        if notice_type is not None and notice_type not in types:
+            raise KeyError(notice_type)
+        types = types if notice_type is None else (notice_type,)
+        first, self._next_notice = self._next_notice, self._next_notice + count
+        genuine = notices_jobs(self._office, first, count, batch=batch, types=types)
+        mix = Mix(repeats=repeat_share, forged=forged_share)
+        return await self._send(
+            url,
+            blended(genuine, self._forged["pns"], mix, self.school.seed),
+            planned=count,
+            rate=rate,
+            concurrency=concurrency,
+            on_progress=on_progress,
+        )
+
+    async def send_forgeries(self, url: str, *, concurrency: int = 4) -> Report:
+        """Send every forgery of both endpoints once."""
+        jobs = [
+            *islice(self._forged["live-events"], len(live_events_forgeries())),
+            *islice(self._forged["pns"], len(notice_forgeries())),
+        ]
+        return await self._send(url, iter(jobs), planned=len(jobs), rate=0, concurrency=concurrency)
+
+    def _take_events(self, count: int) -> int:
+        first, self._next_event = self._next_event, self._next_event + count
+        return first
+
+    async def _send(
+        self,
+        url: str,
+        jobs: Iterator[Job],
+        *,
+        planned: int,
+        rate: float,
+        concurrency: int,
+        retry_plan: RetryPlan = NO_RETRIES,
+        on_progress: Progress | None = None,
+        signed: bool = False,
+    ) -> Report:
+        tally = Tally()
+
+        def take_down(delivery: Delivery) -> None:
+            self.oracle.record(delivery)
+            tally.add(delivery)
+            if on_progress is not None:
+                on_progress(tally.done, planned)
+
+        started_s = time.perf_counter()
+        async with Sender(
+            url,
+            concurrency=concurrency,
+            timeout_s=self._timeout_s,
+            retry_plan=retry_plan,
+            signers=None if signed else self._signers,
+        ) as sender:
+            await sender.send(jobs, rate=rate, on_delivery=take_down)
+        return tally.report(time.perf_counter() - started_s)

@@ -1,0 +1,231 @@
+"""One institution on the emulated Canvas: who it is, and what happens there."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Self
+
+from tests.emulator.content import event_content_key, notice_content_key
+from tests.emulator.corpus import Corpus, EventExample, load_corpus
+from tests.emulator.templates import (
+    DEPLOYMENT_CLAIM,
+    METADATA,
+    NOTICE_CLAIM,
+    VERSION_CLAIM,
+    drawn_request,
+    drawn_uuid,
+    full_claim_name,
+)
+from tests.emulator.variation import EXAMPLE_TIME, Variation
+from tests.support.keys import SigningKey
+
+LIVE_EVENTS_ISSUER: Final = "https://live-events.canvas.instructure.com"
+PLATFORM_ISSUER: Final = "https://canvas.instructure.com"
+TOKEN_LIFETIME_S: Final = 3600
+
+_MEAN_GAP_MS = 40
+_SHARD = 1093  # the examples' shard: global ids beyond 2^53, which a double cannot hold
+_LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveEvent:
+    """One event: its name, and its claims without `iat` and `exp`."""
+
+    name: str
+    claims: Mapping[str, Any]
+
+    def content_key(self) -> str:
+        """What makes it this event, however often it is signed."""
+        return event_content_key(self.claims)
+
+    def token(self, key: SigningKey, signed_at_s: int) -> str:
+        """The JWT as Canvas would sign it at `signed_at_s`, in Unix seconds."""
+        return key.sign(timed(self.claims, signed_at_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One platform notification: its type, and its claims without `iat` and `exp`."""
+
+    name: str
+    claims: Mapping[str, Any]
+
+    def content_key(self) -> str:
+        """What makes it this notice, however often it is signed."""
+        return notice_content_key(self.claims)
+
+    def token(self, key: SigningKey, signed_at_s: int) -> str:
+        """The JWT as Canvas would sign it at `signed_at_s`, in Unix seconds."""
+        return key.sign(timed(self.claims, signed_at_s))
+
+
+def timed(claims: Mapping[str, Any], signed_at_s: int) -> dict[str, Any]:
+    """The claims with `iat` and an `exp` one hour later, as both senders of Canvas set them."""
+    return {**claims, "iat": signed_at_s, "exp": signed_at_s + TOKEN_LIFETIME_S}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class School:
+    """A root account with one Live Events subscription and one LTI tool, as its events show it.
+
+    Everything follows from the fields: the same school makes the same n-th event, in any order and
+    in any process. `event_time` grows with n, by 40 ms on average.
+    """
+
+    seed: int
+    name: str
+    root_account_id: str
+    root_account_uuid: str
+    root_account_lti_guid: str
+    hostname: str
+    subscription_id: str
+    subscription_owner_id: str
+    client_id: str
+    deployment_id: str
+    live_events_issuer: str = LIVE_EVENTS_ISSUER
+    platform_issuer: str = PLATFORM_ISSUER
+    first_event_at: datetime = EXAMPLE_TIME
+    corpus: Corpus = field(default_factory=load_corpus, repr=False)
+
+    @classmethod
+    def from_seed(cls, seed: int, *, name: str = "school", **overrides: Any) -> Self:
+        """A school whose ids are drawn from `seed`; `overrides` are fields to set by hand."""
+        rng = random.Random(f"{seed}/school")
+        drawn: dict[str, Any] = {
+            "root_account_id": f"{_SHARD}{rng.randrange(1, 10**4):013d}",
+            "root_account_uuid": "".join(rng.choices(_LETTERS, k=40)),
+            "root_account_lti_guid": f"{rng.getrandbits(160):040x}.{name}.example.edu",
+            "hostname": "campus.example.edu",
+            "subscription_id": drawn_uuid(rng),
+            "subscription_owner_id": f"{_SHARD}{rng.randrange(10**4):013d}",
+            "client_id": f"{_SHARD}{rng.randrange(10**4):013d}",
+            "deployment_id": f"{rng.randrange(10, 9999)}:{rng.getrandbits(160):040x}",
+        }
+        return cls(seed=seed, name=name, **{**drawn, **overrides})
+
+    def live_event(
+        self, number: int, *, name: str | None = None, stream: str = "events"
+    ) -> LiveEvent:
+        """The event with this number. Events of any two numbers or streams differ.
+
+        Without `name` the examples take turns in an order of their own: any run of
+        `len(corpus.events)` numbers shows each once. KeyError when the corpus lacks `name`.
+        """
+        rng = self._rng(stream, number)
+        at = self._time(number, rng)
+        vary = Variation(rng, at, self._fixed_members())
+        example = self._event_example(number, name)
+        claims = {
+            "metadata": self._metadata(example, at, rng, vary),
+            "body": vary.apply(dict(example.body)),
+            "subscription": {"id": self.subscription_id, "owner_id": self.subscription_owner_id},
+            "iss": self.live_events_issuer,
+        }
+        return LiveEvent(name=example.event_name, claims=claims)
+
+    def notice(self, number: int, notice_type: str, *, stream: str = "notices") -> Notice:
+        """The notice with this number. KeyError when the corpus lacks the type."""
+        examples = [e for e in self.corpus.notices if e.notice_type == notice_type]
+        if not examples:
+            raise KeyError(notice_type)
+        example = examples[number % len(examples)]
+        rng = self._rng(stream, number)
+        at = self._time(number, rng)
+        vary = Variation(rng, at, {})
+        claims = {
+            "iss": self.platform_issuer,
+            "aud": self.client_id,
+            "azp": self.client_id,
+            "nonce": drawn_uuid(rng),
+            VERSION_CLAIM: "1.3.0",
+            DEPLOYMENT_CLAIM: self.deployment_id,
+            NOTICE_CLAIM: {"id": drawn_uuid(rng), "timestamp": _iso(at), "type": notice_type},
+            **({"sub": vary.apply(example.sub, "user_id")} if example.sub else {}),
+            **{full_claim_name(n): vary.apply(c, n) for n, c in example.claims.items()},
+        }
+        return Notice(name=notice_type, claims=claims)
+
+    def notices(self, first: int, notice_type: str, count: int) -> tuple[Notice, ...]:
+        """`count` notices of one type, as one POST carries them, numbered from `first`."""
+        return tuple(self.notice(n, notice_type) for n in range(first, first + count))
+
+    def _event_example(self, number: int, name: str | None) -> EventExample:
+        examples = self.corpus.events
+        if name is not None:
+            examples = tuple(e for e in examples if e.event_name == name)
+            if not examples:
+                raise KeyError(name)
+            return examples[number % len(examples)]
+        # a step that shares no divisor with the count visits every example once a round
+        step = next(s for s in itertools.count(37) if math.gcd(s, len(examples)) == 1)
+        return examples[(number * step + self.seed) % len(examples)]
+
+    def _metadata(
+        self, example: EventExample, at: datetime, rng: random.Random, vary: Variation
+    ) -> dict[str, Any]:
+        usual = {n: v for n, v in METADATA[example.kind].items() if n not in example.absent}
+        fresh = {n: v for n, v in drawn_request(rng).items() if usual.get(n) is not None}
+        varied = vary.apply({**usual, **example.metadata})
+        fresh = {n: v for n, v in fresh.items() if n not in example.metadata}
+        return {**varied, **fresh, "event_name": example.event_name} | (
+            {} if "event_time" in varied else {"event_time": _iso(at)}
+        )
+
+    def _rng(self, stream: str, number: int) -> random.Random:
+        # the start is part of it, so that a later run draws other notice ids and request ids
+        return random.Random(f"{self.seed}/{self.first_event_at.isoformat()}/{stream}/{number}")
+
+    def _time(self, number: int, rng: random.Random) -> datetime:
+        ms = number * _MEAN_GAP_MS + rng.randrange(_MEAN_GAP_MS)
+        return self.first_event_at + timedelta(milliseconds=ms)
+
+    def _fixed_members(self) -> dict[str, str]:
+        return {
+            "root_account_id": self.root_account_id,
+            "root_account_uuid": self.root_account_uuid,
+            "root_account_lti_guid": self.root_account_lti_guid,
+            "hostname": self.hostname,
+        }
+
+    def tenants_toml(self, *, platform_jwks_url: str, pin_subscription: bool = True) -> str:
+        """The tenants file that admits this school: its platform, its tenant, both its sources."""
+        pinned = [self.subscription_id] if pin_subscription else []
+        return _TENANTS_TOML.format(
+            platform_issuer=json.dumps(self.platform_issuer),
+            platform_jwks_url=json.dumps(platform_jwks_url),
+            name=json.dumps(self.name),
+            root_account_uuid=json.dumps(self.root_account_uuid),
+            subscription_ids=json.dumps(pinned),
+            client_id=json.dumps(self.client_id),
+            deployment_ids=json.dumps([self.deployment_id]),
+        )
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_TENANTS_TOML = """\
+[[platform]]
+issuer = {platform_issuer}
+jwks_url = {platform_jwks_url}
+
+[[tenant]]
+name = {name}
+
+[[tenant.live_events]]
+root_account_uuid = {root_account_uuid}
+subscription_ids = {subscription_ids}
+
+[[tenant.pns]]
+issuer = {platform_issuer}
+client_id = {client_id}
+deployment_ids = {deployment_ids}
+"""

@@ -1,0 +1,146 @@
+"""The commands, in this process: no key server port is fixed, so runs do not meet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import jwt
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.emulator.cli import cli
+from tests.emulator.corpus import load_corpus
+from tests.emulator.key_store import KEYS_FILE, load_or_generate
+from tests.emulator.oracle import Oracle
+from tests.unit.emulator.receiver_stub import accept, receiver_stub
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def keys_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def receiver_url() -> Iterator[str]:
+    """A receiver in a thread of its own, since the commands bring their own event loop."""
+    ready, done = threading.Event(), threading.Event()
+    urls: list[str] = []
+
+    async def serve() -> None:
+        async with receiver_stub(accept) as receiver:
+            urls.append(receiver.url)
+            ready.set()
+            await asyncio.to_thread(done.wait, 60)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield urls[0]
+    finally:
+        done.set()
+        thread.join(10)
+
+
+def test_types_lists_the_corpus() -> None:
+    listed = _run("types").stdout.split()
+    assert {"submission_created", "heartbeat", "LtiContextCopyNotice"} <= set(listed)
+    corpus = load_corpus()
+    assert json.loads(_run("types", "--json").stdout) == {
+        "live_events": list(corpus.event_names),
+        "notices": list(corpus.notice_types),
+    }
+
+
+def test_token_prints_one_event_signed_with_the_kept_keys(keys_dir: str) -> None:
+    result = _run("token", "--keys-dir", keys_dir, "--type", "submission_created")
+    assert result.exit_code == 0
+    key = load_or_generate(Path(keys_dir)).live_events.current
+    claims = jwt.decode(result.stdout.strip(), jwt.PyJWK(key.jwk()), algorithms=["RS256"])
+    assert claims["metadata"]["event_name"] == "submission_created"
+
+
+def test_token_prints_a_notice_as_the_body_to_post(keys_dir: str) -> None:
+    result = _run("token", "--keys-dir", keys_dir, "--type", "LtiHelloWorldNotice")
+    [notice] = json.loads(result.stdout)["notices"]
+    claims = jwt.decode(notice["jwt"], options={"verify_signature": False})
+    assert claims["https://www.instructure.com/hello_world"]
+
+
+def test_an_unknown_type_is_wrong_usage() -> None:
+    for command in (["token"], ["run", "--target-url", "http://127.0.0.1:9"]):
+        result = _run(*command, "--type", "flood_warning")
+        assert result.exit_code == 2
+        assert "flood_warning" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_bad_time_is_wrong_usage() -> None:
+    result = _run("token", "--type", "heartbeat", "--start-time", "soon")
+    assert result.exit_code == 2
+    assert "'soon'" in result.stderr
+
+
+def test_run_reports_records_and_writes_the_tenants_file(
+    keys_dir: str, tmp_path: Path, receiver_url: str
+) -> None:
+    record, tenants = tmp_path / "record.jsonl", tmp_path / "etc" / "tenants.toml"
+    result = _run(
+        "run", "--target-url", receiver_url, "--events", "12", "--notices", "5", "--batch", "2",
+        "--repeat-share", "0.3", "--port", "0", "--keys-dir", keys_dir, "--record", str(record),
+        "--tenants-file", str(tenants), "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    events, notices = json.loads(result.stdout)
+    assert (events["events"], events["accepted"], events["ok"]) == (12, 12, True)
+    assert (notices["events"], notices["accepted"]) == (5, 5)
+    assert len(Oracle.load(record).accepted) == 17
+    assert "[[tenant.live_events]]" in tenants.read_text()
+
+
+def test_run_fails_when_nobody_answers(keys_dir: str) -> None:
+    result = _run(
+        "run", "--target-url", "http://127.0.0.1:9", "--events", "2", "--port", "0",
+        "--keys-dir", keys_dir,
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "0 of 2 accepted" in result.stdout
+    assert "Cannot connect" in result.stderr
+
+
+def _assert_one_line_error(result: Result) -> None:
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ")
+
+
+def test_unreadable_keys_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / KEYS_FILE).write_text("scribble")
+    _assert_one_line_error(_run("token", "--type", "heartbeat", "--keys-dir", str(tmp_path)))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_a_full_disk_is_one_line(keys_dir: str) -> None:
+    result = _run(
+        "run", "--target-url", "http://127.0.0.1:9", "--port", "0", "--record", "/dev/full",
+        "--keys-dir", keys_dir,
+    )  # fmt: skip
+    _assert_one_line_error(result)
+
+
+def test_a_taken_port_is_one_line_and_can_be_left_to_another(keys_dir: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = ("run", "--target-url", "http://127.0.0.1:9", "--events", "0", "--port", port)
+        keys = ("--keys-dir", keys_dir)
+        _assert_one_line_error(_run(*arguments, *keys))
+        assert _run(*arguments, *keys, "--no-serve-keys").exit_code == 0
