@@ -159,36 +159,35 @@ class _Lane:
     async def _drain(self, producer: AIOKafkaProducer) -> None:
         try:
             while self._waiting:
-                batch, taken = self._batch(producer)
-                try:
-                    await self._log.send(producer, batch, self)
-                except NotDurable as error:
-                    # what gathered meanwhile would only wait for the same broker
-                    _fail([*taken, *self._waiting], error)
-                    self._waiting.clear()
-                else:
-                    for _, done in taken:
-                        if not done.done():
-                            done.set_result(None)
+                batch, count = self._batch(producer)
+                await self._log.send(producer, batch, self)
+                for _ in range(count):
+                    _settle(self._waiting.popleft())
+        except Exception as error:
+            # what gathered meanwhile would only wait for the same broker
+            while self._waiting:
+                _settle(self._waiting.popleft(), error)
         finally:
             self.task = None
 
-    def _batch(self, producer: AIOKafkaProducer) -> tuple[BatchBuilder, list[_Waiting]]:
+    def _batch(self, producer: AIOKafkaProducer) -> tuple[BatchBuilder, int]:
+        """A batch of the records that wait the longest, which go on waiting, and their number."""
         batch = producer.create_batch()
-        taken: list[_Waiting] = []
-        while self._waiting:
-            record = self._waiting[0][0]
+        for record, _ in self._waiting:
             added = batch.append(
-                key=record.key, value=record.value, headers=record.headers, timestamp=None
+                key=record.key, value=record.value, headers=list(record.headers), timestamp=None
             )
             if added is None:
                 break
-            taken.append(self._waiting.popleft())
         batch.close()
-        return batch, taken
+        return batch, batch.record_count()
 
 
-def _fail(waiting: list[_Waiting], error: NotDurable) -> None:
-    for _, done in waiting:
-        if not done.done():
-            done.set_exception(NotDurable(str(error)))
+def _settle(waiting: _Waiting, error: Exception | None = None) -> None:
+    _, done = waiting
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error if isinstance(error, NotDurable) else NotDurable(repr(error)))
