@@ -1,8 +1,9 @@
 """The values that one stage hands to the next."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from ingest.contract.envelope import Source
 
@@ -10,8 +11,7 @@ Format = Literal["canvas", "caliper", "pns"]
 Outcome = Literal["published", "spooled", "deferred", "quarantined"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedRequest:
+class SignedRequest(Struct, frozen=True, kw_only=True):
     """One token as it came, not yet trusted.
 
     `token` is the raw text, quotes and white space included. `received_at` is in Unix seconds; all
@@ -30,8 +30,7 @@ class HugeNumber(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class Claims(Struct, frozen=True, kw_only=True):
     """What a verified token says, and whose it is.
 
     `payload` holds all claims as signed. `irregular` marks JSON that only a lenient parser reads:
@@ -49,8 +48,7 @@ class Claims:
     deployment_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(Struct, frozen=True, kw_only=True):
     """The event is durable. `event_id` is None while nobody can tell it yet."""
 
     outcome: Outcome

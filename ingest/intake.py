@@ -31,8 +31,7 @@ class Intake:
     async def accept(self, request: SignedRequest) -> Receipt:
         """One event, from its token to its receipt."""
         began = time.perf_counter()
-        line = self._metrics.line(request.source)
-        with line.enter() as entry:
+        with self._metrics.enter(request.source) as entry:
             try:
                 claims = await self._verifier.verify(request)
                 envelope = normalise(claims)
@@ -42,13 +41,13 @@ class Intake:
             receipt = await self._delivery.deliver(
                 record, outcome="published", event_id=envelope.event_id
             )
-            line.observe_ack(time.perf_counter() - began)
-            self._metrics.tenant_seen(claims.tenant, claims.received_at)
+            ack_s = time.perf_counter() - began
+            self._metrics.published(claims.source, claims.tenant, claims.received_at, ack_s)
             return entry.accepted(receipt)
 
     def refuse(self, source: Source, refusal: Refusal) -> Refusal:
         """Counts a complete request of which no event could be read, and hands the refusal back."""
-        with contextlib.suppress(Refusal), self._metrics.line(source).enter():
+        with contextlib.suppress(Refusal), self._metrics.enter(source):
             raise refusal
         return refusal
 

@@ -4,12 +4,12 @@ received = settled + held, by source: an event is counted in when its request is
 in the same step that decides its answer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ingest.contract.envelope import SOURCES, Source
@@ -27,22 +27,8 @@ class Metrics:
     def __init__(self, process: str = "0") -> None:
         self.registry = CollectorRegistry()
         self._process = process
-        self._received = self._counter(
-            "forebay_events_received_total", "Events whose request was complete.", "source"
-        )
-        self._settled = self._counter(
-            "forebay_events_settled_total",
-            "Events that were decided.",
-            "source",
-            "outcome",
-            "reason",
-        )
-        self._held = Gauge(
-            "forebay_events_held",
-            "Events that are not decided yet.",
-            ["process", "source", "lane"],
-            registry=self.registry,
-        )
+        self._ledger = Ledger()
+        self.registry.register(_LedgerCollector(process, self._ledger))
         self._aborted = self._counter(
             "forebay_requests_aborted_total", "Requests that ended before their body did.", "reason"
         )
@@ -50,24 +36,27 @@ class Metrics:
             "forebay_token_header_members_ignored_total",
             "Header members of authentic tokens that we do not know.",
         )
-        self._ack = Histogram(
+        ack = Histogram(
             "forebay_ack_seconds",
             "Time from the complete request to the durable event.",
             ["process", "source"],
             buckets=_ACK_BUCKETS_S,
             registry=self.registry,
         )
-        self._last_event = Gauge(
-            "forebay_tenant_last_event_timestamp_seconds",
-            "When the tenant's latest event was received, in Unix seconds.",
-            ["process", "tenant"],
-            registry=self.registry,
+        self._ack = {source: ack.labels(process, source) for source in SOURCES}
+        self._last_event: dict[str, float] = {}
+        self.registry.register(
+            _LabelledGauge(
+                "forebay_tenant_last_event_timestamp_seconds",
+                "When the tenant's latest event was received, in Unix seconds.",
+                ("tenant", process),
+                lambda: self._last_event,
+            )
         )
-        self._entries = {source: LedgerLine(self, source) for source in SOURCES}
 
-    def line(self, source: Source) -> "LedgerLine":
-        """The ledger's line of a source."""
-        return self._entries[source]
+    def enter(self, source: Source) -> "LedgerEntry":
+        """Counts one event in; leaving the entry's `with` block counts it out."""
+        return LedgerEntry(self._ledger, source)
 
     def aborted(self, reason: str) -> None:
         """A request that ended before its body was complete; it is in no ledger."""
@@ -77,57 +66,45 @@ class Metrics:
         """Unknown header members of one authentic token."""
         self._ignored_members.labels(self._process).inc(count)
 
-    def tenant_seen(self, tenant: str, unix_s: float) -> None:
-        """An event of the tenant was accepted."""
-        self._last_event.labels(self._process, tenant).set(unix_s)
+    def published(self, source: Source, tenant: str, received_at: float, ack_s: float) -> None:
+        """An event of a tenant became durable, `ack_s` seconds after its request was complete."""
+        self._ack[source].observe(ack_s)
+        self._last_event[tenant] = received_at
 
-    def watch_keys(self, ages: Callable[[], dict[str, float]]) -> None:
+    def watch_keys(self, ages: Callable[[], Mapping[str, float]]) -> None:
         """Shows the age of each issuer's keys, in seconds, at every scrape."""
-        self.registry.register(_KeyAges(self._process, ages))
+        self.registry.register(
+            _LabelledGauge(
+                "forebay_jwks_age_seconds",
+                "Time since the issuer's keys were fetched.",
+                ("issuer", self._process),
+                ages,
+            )
+        )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ["process", *labels], registry=self.registry)
 
 
-class LedgerLine:
-    """Counts one source's events in and out; children of the metrics are looked up once."""
+class Ledger:
+    """Events in and out, by source. Plain numbers, so that one look at them is one moment."""
 
-    def __init__(self, metrics: Metrics, source: Source) -> None:
-        process = metrics._process
-        self._received = metrics._received.labels(process, source)
-        self._in_flight = metrics._held.labels(process, source, "in_flight")
-        self._ack = metrics._ack.labels(process, source)
-        self._settled: dict[tuple[str, str], Counter] = {}
-        self._find_settled: Callable[[str, str], Counter] = lambda outcome, reason: (
-            metrics._settled.labels(process, source, outcome, reason)
-        )
-
-    def enter(self) -> "LedgerEntry":
-        """Counts one event in."""
-        self._received.inc()
-        self._in_flight.inc()
-        return LedgerEntry(self)
-
-    def settle(self, outcome: str, reason: str = "") -> None:
-        """Counts one event out."""
-        self._in_flight.dec()
-        counter = self._settled.get((outcome, reason))
-        if counter is None:
-            counter = self._settled[outcome, reason] = self._find_settled(outcome, reason)
-        counter.inc()
-
-    def observe_ack(self, seconds: float) -> None:
-        """The time that one event took to become durable."""
-        self._ack.observe(seconds)
+    def __init__(self) -> None:
+        self.received = dict.fromkeys(SOURCES, 0)
+        self.in_flight = dict.fromkeys(SOURCES, 0)
+        self.settled: dict[tuple[Source, str, str], int] = {}
 
 
 class LedgerEntry:
     """One event in flight; leaving the `with` block settles it, however it is left."""
 
-    __slots__ = ("_line", "_receipt")
+    __slots__ = ("_ledger", "_receipt", "_source")
 
-    def __init__(self, line: LedgerLine) -> None:
-        self._line = line
+    def __init__(self, ledger: Ledger, source: Source) -> None:
+        ledger.received[source] += 1
+        ledger.in_flight[source] += 1
+        self._ledger = ledger
+        self._source = source
         self._receipt: Receipt | None = None
 
     def accepted(self, receipt: Receipt) -> Receipt:
@@ -144,27 +121,67 @@ class LedgerEntry:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        outcome, reason = self._decision(error)
+        line = (self._source, outcome, reason)
+        self._ledger.in_flight[self._source] -= 1
+        self._ledger.settled[line] = self._ledger.settled.get(line, 0) + 1
+
+    def _decision(self, error: BaseException | None) -> tuple[str, str]:
         if self._receipt is not None:
-            self._line.settle(self._receipt.outcome, self._receipt.reason or "")
-        elif isinstance(error, Unavailable):
-            self._line.settle("not_durable", error.reason)
-        elif isinstance(error, Refusal):
-            self._line.settle("rejected", error.reason)
-        else:
-            self._line.settle("not_durable", "interrupted" if error is None else "internal")
+            return self._receipt.outcome, self._receipt.reason or ""
+        if isinstance(error, Unavailable):
+            return "not_durable", error.reason
+        if isinstance(error, Refusal):
+            return "rejected", error.reason
+        return "not_durable", "internal"
 
 
-class _KeyAges(Collector):
-    def __init__(self, process: str, ages: Callable[[], dict[str, float]]) -> None:
+class _LedgerCollector(Collector):
+    def __init__(self, process: str, ledger: Ledger) -> None:
         self._process = process
-        self._ages = ages
+        self._ledger = ledger
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily(
-            "forebay_jwks_age_seconds",
-            "Time since the issuer's keys were fetched.",
-            labels=["process", "issuer"],
+    def collect(self) -> list[Metric]:
+        received = CounterMetricFamily(
+            "forebay_events_received",
+            "Events whose request was complete.",
+            labels=["process", "source"],
         )
-        for issuer, seconds in self._ages().items():
-            family.add_metric([self._process, issuer], seconds)
+        held = GaugeMetricFamily(
+            "forebay_events_held",
+            "Events that are not decided yet.",
+            labels=["process", "source", "lane"],
+        )
+        settled = CounterMetricFamily(
+            "forebay_events_settled",
+            "Events that were decided.",
+            labels=["process", "source", "outcome", "reason"],
+        )
+        for source in SOURCES:
+            received.add_metric([self._process, source], self._ledger.received[source])
+            held.add_metric([self._process, source, "in_flight"], self._ledger.in_flight[source])
+        for (source, outcome, reason), count in self._ledger.settled.items():
+            settled.add_metric([self._process, source, outcome, reason], count)
+        return [received, held, settled]
+
+
+class _LabelledGauge(Collector):
+    """A gauge with one label, read from a mapping at every scrape."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: tuple[str, str],
+        read: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._name = name
+        self._text = text
+        self._label, self._process = labels
+        self._read = read
+
+    def collect(self) -> list[Metric]:
+        family = GaugeMetricFamily(self._name, self._text, labels=["process", self._label])
+        for value, number in self._read().items():
+            family.add_metric([self._process, value], number)
         return [family]

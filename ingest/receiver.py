@@ -6,7 +6,6 @@ Source: RFC 9110 for methods and status codes, RFC 9457 for problem details.
 import asyncio
 import re
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from ingest.contract.operating.logs import place_of
 from ingest.errors import (
     Malformed,
     MethodNotAllowed,
@@ -88,7 +88,7 @@ class Receiver:
             return problem(refusal)
         except Exception as error:
             # the answer must be one that makes Canvas try again, whatever our bug is
-            _log_bug(error)
+            log.error("unexpected error", cause=type(error).__name__, at=place_of(error))
             return problem(NotDurable())
         finally:
             self._in_flight -= 1
@@ -136,7 +136,7 @@ class Receiver:
         except Refusal as refusal:
             return refusal
         except Exception as error:
-            _log_bug(error)
+            log.error("unexpected error", cause=type(error).__name__, at=place_of(error))
             return NotDurable()
 
     async def _body(self, request: web.BaseRequest, max_bytes: int) -> bytes:
@@ -144,8 +144,10 @@ class Receiver:
         try:
             if (request.content_length or 0) > max_bytes:
                 raise TooLarge
+            if request.content.is_eof():  # it came with the head, as most bodies do
+                return _bounded(request.content.read_nowait(), max_bytes)
             async with asyncio.timeout(self._limits.body_timeout_s):
-                body = await _read(request, max_bytes)
+                return await _read(request, max_bytes)
         except TimeoutError:
             refusal: Refusal = RequestTimeout()
         except TooLarge as error:
@@ -154,8 +156,6 @@ class Receiver:
             raise BodyCut from error
         except (web.RequestPayloadError, ValueError):
             refusal = Malformed("the body's framing or encoding is broken")
-        else:
-            return body
         self._metrics.aborted(refusal.reason)
         raise refusal
 
@@ -210,15 +210,15 @@ async def _read(request: web.BaseRequest, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
+def _bounded(body: bytes, max_bytes: int) -> bytes:
+    if len(body) > max_bytes:
+        raise TooLarge
+    return body
+
+
 def _notice_token(notice: Any) -> bytes | None:
     token = notice.get("jwt") if isinstance(notice, dict) else None
     return token.encode() if isinstance(token, str) else None
-
-
-def _log_bug(error: Exception) -> None:
-    # never the text of the error: it may quote the payload
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    log.error("unexpected error", cause=type(error).__name__, at=f"{frame.name}:{frame.lineno}")
 
 
 def _traceparent(request: web.BaseRequest) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from ingest.contract.operating.environment import Section, SettingsError
+from ingest.contract.operating.environment import Section, SettingsError, problems
 from ingest.urls import key_set_url
 from ingest.verifying.tenants import (
     LiveEventsPin,
@@ -82,13 +82,9 @@ def read_tenants(path: Path | None) -> Directory:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from None
     except ValidationError as error:
-        raise SettingsError("\n".join(_lines(path, error))) from None
+        raise SettingsError(problems(error, lambda at: f"{path}: {_place(at)}")) from None
     except TenantConflict as error:
         raise SettingsError(f"{path}: {error}") from None
-
-
-def _lines(path: Path, error: ValidationError) -> list[str]:
-    return [f"{path}: {_place(item['loc'])}: {item['msg']}" for item in error.errors()]
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -1,15 +1,15 @@
 """The one value that travels: flat metadata, and the body of its type."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+from msgspec import Struct
 
 Source = Literal["live-events", "pns"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """One verified and normalised event.
 
     `metadata` is flat and named alike for all sources; what is unknown is absent. `body` holds the

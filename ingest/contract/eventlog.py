@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,9 @@ FILE_NAME = "eventlog.sqlite3"
 
 READ_LIMIT = 1_000
 """Most records of one read: an open read keeps the write-ahead log from shrinking."""
+
+APPEND_LIMIT = 256
+"""Most records of one append."""
 
 FORMAT_VERSION = 1
 _APPLICATION_ID = 0x466F7265  # "Fore"
@@ -65,6 +69,8 @@ class EventLog:
         self._connection = connection
         self._wal = path.with_name(path.name + "-wal")
         self._max_bytes = max_bytes
+        self._room_bytes = 0
+        self._unmeasured_bytes = 0
         self._page_bytes: int = connection.execute("pragma page_size").fetchone()[0]
 
     @classmethod
@@ -85,18 +91,14 @@ class EventLog:
     def append(self, records: Sequence[Record]) -> None:
         """Appends all or none, in order, and returns once they are on the disk.
 
-        Raises LogFull, or sqlite3.Error where the disk refuses.
+        At most `APPEND_LIMIT` records. Raises LogFull, or sqlite3.Error where the disk refuses.
         """
-        self._check_room()
+        self._check_room(sum(len(record.value) for record in records))
         now_ms = time.time_ns() // 1_000_000
-        rows = [_row(record, now_ms) for record in records]
-        with self._connection as transaction:
-            transaction.execute("begin immediate")
-            transaction.executemany(
-                "insert into record (appended_ms, crc32, topic, key, headers, value)"
-                " values (?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+        # one statement for all rows is one step in SQLite and one release of the interpreter lock,
+        # where a statement per row waits for that lock once per row
+        values = [value for record in records for value in _row(record, now_ms)]
+        self._connection.execute(_insert(len(records)), values)
 
     def probe(self) -> None:
         """Commits something small. Raises what `append` would."""
@@ -127,8 +129,13 @@ class EventLog:
         wal_bytes = self._wal.stat().st_size if self._wal.exists() else 0
         return int((pages - free) * self._page_bytes + wal_bytes)
 
-    def _check_room(self) -> None:
-        if self.used_bytes() >= self._max_bytes:
+    def _check_room(self, more_bytes: int = 0) -> None:
+        """Measures again once half of the room found last has been used, so ever more often."""
+        self._unmeasured_bytes += more_bytes
+        if self._unmeasured_bytes >= self._room_bytes / 2:
+            self._room_bytes = self._max_bytes - self.used_bytes()
+            self._unmeasured_bytes = 0
+        if self._room_bytes <= 0:
             raise LogFull(f"the event log has reached its bound of {self._max_bytes} bytes")
 
     def close(self) -> None:
@@ -153,6 +160,7 @@ class EventLogReader:
         connection = _connect(path, mode="ro")
         try:
             _check(connection, path)
+            connection.text_factory = _text
             return cls(connection)
         except sqlite3.Error as error:
             connection.close()
@@ -180,6 +188,12 @@ class EventLogReader:
         self._connection.close()
 
 
+@lru_cache(maxsize=APPEND_LIMIT)
+def _insert(rows: int) -> str:
+    places = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
+    return f"insert into record (appended_ms, crc32, topic, key, headers, value) values {places}"
+
+
 def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
     try:
         return sqlite3.connect(
@@ -187,6 +201,7 @@ def _connect(path: Path, *, mode: str) -> sqlite3.Connection:
             uri=True,
             timeout=_BUSY_TIMEOUT_S,
             isolation_level=None,
+            cached_statements=APPEND_LIMIT + 8,
             check_same_thread=False,
         )
     except sqlite3.OperationalError as error:
@@ -246,8 +261,13 @@ def _stored(
     )
 
 
+def _text(raw: bytes) -> str:
+    # a damaged topic must not keep the rest from being read
+    return raw.decode(errors="surrogateescape")
+
+
 def _checksum(topic: str, key: bytes, headers: bytes, value: bytes) -> int:
-    crc32 = zlib.crc32(topic.encode())
+    crc32 = zlib.crc32(topic.encode(errors="surrogateescape"))
     for part in (key, headers, value):
         crc32 = zlib.crc32(part, crc32)
     return crc32

@@ -1,10 +1,9 @@
 """What is appended to a log and what is read back from one."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """One record on its way into a log. `headers` keep their order; their values are UTF-8 text."""
 
     topic: str
@@ -13,8 +12,7 @@ class Record:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRecord:
+class StoredRecord(Struct, frozen=True, kw_only=True):
     """One record as a log gave it back.
 
     `offset` grows within (topic, partition) and is never reused; it may skip. `timestamp_ms` is

@@ -5,7 +5,8 @@ Only this file and `topic_admin` know aiokafka.
 
 import asyncio
 import contextlib
-from collections import deque
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_MESSAGE_BYTES
+from ingest.delivering.gathering import Gathering
 from ingest.delivering.partitioner import partition_of
 from ingest.errors import NotDurable, Overloaded
 
@@ -25,8 +27,6 @@ _MAX_WAITING = 10_000
 _RETRY_START_S = 2.0
 _CLOSE_TIMEOUT_S = 5.0
 _PROBE_TIMEOUT_S = 1.0
-
-_Waiting = tuple[Record, asyncio.Future[None]]
 
 
 class KafkaLog:
@@ -40,7 +40,7 @@ class KafkaLog:
         self._options = client_options
         self._publish_timeout_s = publish_timeout_s
         self._producer: AIOKafkaProducer | None = None
-        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._lanes: dict[tuple[str, int], Gathering] = {}
         self._waiting = 0
         self._failure: str | None = "not connected to Kafka yet"
         self._starting = asyncio.create_task(self._start(), name="kafka producer")
@@ -57,8 +57,9 @@ class KafkaLog:
             partition = partition_of(record.key, await self._partitions(producer, record.topic))
             lane = self._lanes.get((record.topic, partition))
             if lane is None:
-                lane = self._lanes[record.topic, partition] = _Lane(self, record.topic, partition)
-            await lane.append(record, producer)
+                send = partial(self._send, producer, record.topic, partition)
+                lane = self._lanes[record.topic, partition] = Gathering(send)
+            await lane.append(record)
         finally:
             self._waiting -= 1
 
@@ -71,9 +72,8 @@ class KafkaLog:
     async def close(self) -> None:
         """Stops the producer; records that were taken get their answer first."""
         self._starting.cancel()
-        lanes = [lane.task for lane in self._lanes.values() if lane.task is not None]
-        if lanes:
-            await asyncio.wait(lanes, timeout=2 * self._publish_timeout_s)
+        until_s = 2 * self._publish_timeout_s
+        await asyncio.gather(*(lane.finish(until_s) for lane in self._lanes.values()))
         producer, self._producer = self._producer, None
         if producer is not None:
             # aiokafka can hang here after failed batches
@@ -81,22 +81,23 @@ class KafkaLog:
                 async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     await producer.stop()
 
-    async def send(self, producer: AIOKafkaProducer, batch: BatchBuilder, lane: "_Lane") -> None:
+    async def _send(
+        self, producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]
+    ) -> int:
         """Sends one batch and waits for its acknowledgement. Raises NotDurable."""
+        batch = _batch(producer, records)
         try:
             async with asyncio.timeout(self._publish_timeout_s):
-                acknowledged = await producer.send_batch(
-                    batch, lane.topic, partition=lane.partition
-                )
-                await acknowledged
+                await (await producer.send_batch(batch, topic, partition=partition))
         except Exception as error:  # whatever aiokafka raises here, the outcome is unknown
             if self._failure is None:
-                log.error("kafka does not acknowledge", topic=lane.topic, cause=repr(error))
-            self._failure = f"{lane.topic}: {type(error).__name__}"
+                log.error("kafka does not acknowledge", topic=topic, cause=repr(error))
+            self._failure = f"{topic}: {type(error).__name__}"
             raise NotDurable(self._failure) from error
         if self._failure is not None:
             log.info("kafka acknowledges")
             self._failure = None
+        return int(batch.record_count())
 
     async def _answers(self) -> bool:
         assert self._producer is not None
@@ -139,55 +140,14 @@ class KafkaLog:
                 return
 
 
-class _Lane:
-    """Records of one partition on their way: while one batch is under way, the next one gathers."""
-
-    def __init__(self, log_: KafkaLog, topic: str, partition: int) -> None:
-        self.topic = topic
-        self.partition = partition
-        self.task: asyncio.Task[None] | None = None
-        self._log = log_
-        self._waiting: deque[_Waiting] = deque()
-
-    async def append(self, record: Record, producer: AIOKafkaProducer) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((record, done))
-        if self.task is None:
-            self.task = asyncio.create_task(self._drain(producer))
-        await done
-
-    async def _drain(self, producer: AIOKafkaProducer) -> None:
-        try:
-            while self._waiting:
-                batch, count = self._batch(producer)
-                await self._log.send(producer, batch, self)
-                for _ in range(count):
-                    _settle(self._waiting.popleft())
-        except Exception as error:
-            # what gathered meanwhile would only wait for the same broker
-            while self._waiting:
-                _settle(self._waiting.popleft(), error)
-        finally:
-            self.task = None
-
-    def _batch(self, producer: AIOKafkaProducer) -> tuple[BatchBuilder, int]:
-        """A batch of the records that wait the longest, which go on waiting, and their number."""
-        batch = producer.create_batch()
-        for record, _ in self._waiting:
-            added = batch.append(
-                key=record.key, value=record.value, headers=list(record.headers), timestamp=None
-            )
-            if added is None:
-                break
-        batch.close()
-        return batch, batch.record_count()
-
-
-def _settle(waiting: _Waiting, error: Exception | None = None) -> None:
-    _, done = waiting
-    if done.done():
-        return
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error if isinstance(error, NotDurable) else NotDurable(repr(error)))
+def _batch(producer: AIOKafkaProducer, records: Iterable[Record]) -> BatchBuilder:
+    """As many of the records as one batch holds."""
+    batch = producer.create_batch()
+    for record in records:
+        added = batch.append(
+            key=record.key, value=record.value, headers=list(record.headers), timestamp=None
+        )
+        if added is None:
+            break
+    batch.close()
+    return batch

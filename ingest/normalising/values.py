@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from ingest.contract.catalogue import FieldType
@@ -26,7 +27,13 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 def rfc3339(unix_s: float) -> str:
     """A moment in Unix seconds as RFC 3339 text in UTC with milliseconds."""
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    second, millisecond = divmod(int(unix_s * 1000), 1000)
+    return f"{_second(second)}.{millisecond:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat()[:-6]
 
 
 def timestamp(text: str) -> str | None:

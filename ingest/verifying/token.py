@@ -5,11 +5,11 @@ Source: RFC 7515 sections 3.1, 4.1 and 7.1; RFC 7518 section 3.3; RFC 8725 secti
 
 import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import pybase64
+from msgspec import Struct
 
 from ingest.errors import AlgorithmNotAllowed, Malformed, Unsigned
 from ingest.handover import HugeNumber
@@ -29,16 +29,14 @@ _CANONICAL_ENDS = {2: frozenset(_ALPHABET[::16]), 3: frozenset(_ALPHABET[::4])}
 _KNOWN_HEADERS_LIMIT = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(Struct, frozen=True, kw_only=True):
     """A header that passed. `ignored` counts members that we do not know."""
 
     kid: str
     ignored: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
+class Token(Struct, frozen=True, kw_only=True):
     """A well-formed token, nothing of it trusted yet."""
 
     header: Header

@@ -4,13 +4,13 @@ form, algorithm, issuer, key, signature, tenant, time, claims.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
+from msgspec.structs import replace
 
 from ingest import lti
 from ingest.contract.envelope import Source
@@ -92,25 +92,31 @@ class Verifier:
         self, payload: Mapping[str, Any], irregular: bool, issuer: str, request: SignedRequest
     ) -> Claims:
         """The claims with the tenant that pins them."""
-        claims = partial(
-            Claims,
+        is_notice = request.source == "pns"
+        claims = Claims(
             source=request.source,
             format=format_of(payload, request.source),
             issuer=issuer,
+            tenant="",
             received_at=request.received_at,
             payload=payload,
             irregular=irregular,
+            client_id=client_id_of(payload) if is_notice else None,
+            deployment_id=text(payload.get(lti.DEPLOYMENT_ID)) if is_notice else None,
         )
-        if request.source == "live-events":
-            return claims(tenant=self._live_events_tenant(claims(tenant="")))
-        client_id, deployment_id = client_id_of(payload), text(payload.get(lti.DEPLOYMENT_ID))
-        if client_id is None:
-            raise TenantNotAllowed("names no single client")
-        tenant = self._tenants.of_notice(issuer, client_id, deployment_id)
-        check_is_notice(payload)
-        return claims(tenant=tenant, client_id=client_id, deployment_id=deployment_id)
+        if is_notice:
+            tenant = self._notice_tenant(claims)
+            check_is_notice(payload)
+        else:
+            tenant = self._live_event_tenant(claims)
+        return replace(claims, tenant=tenant)
 
-    def _live_events_tenant(self, claims: Claims) -> str:
+    def _notice_tenant(self, claims: Claims) -> str:
+        if claims.client_id is None:
+            raise TenantNotAllowed("names no single client")
+        return self._tenants.of_notice(claims.issuer, claims.client_id, claims.deployment_id)
+
+    def _live_event_tenant(self, claims: Claims) -> str:
         try:
             return self._tenants.of_live_event(
                 root_account_uuid_of(claims.payload), subscription_id_of(claims.payload)

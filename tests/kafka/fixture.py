@@ -19,7 +19,7 @@ TEST_NAME_MAX_LENGTH = 40
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`host:port[,…]` of the broker in TEST_KAFKA_BOOTSTRAP_SERVERS, else of one started for this session.
+    """`host:port[,…]` of the broker in TEST_KAFKA_BOOTSTRAP_SERVERS, or of one for this session.
 
     Where none can be had the test is skipped with the reason, but fails if CI=true.
     """

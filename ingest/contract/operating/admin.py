@@ -84,11 +84,3 @@ async def listening(app: web.Application, taken: socket.socket) -> AsyncIterator
         yield
     finally:
         await runner.cleanup()
-
-
-async def listen(app: web.Application, *, host: str, port: int) -> web.AppRunner:
-    """Starts serving; the caller owns the runner's `cleanup()`. Raises SettingsError."""
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.SockSite(runner, bound_socket(host, port)).start()
-    return runner

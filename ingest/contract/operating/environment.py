@@ -1,7 +1,7 @@
 """Settings from the environment: `FOREBAY_SECTION__KEY`, `…_FILE` for secrets, no name misspelt."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -52,8 +52,15 @@ def load(model: type[SettingsT]) -> SettingsT:
     try:
         return model()
     except ValidationError as error:
-        lines = [f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors()]
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError(problems(error, _variable)) from None
+
+
+def problems(error: ValidationError, place: Callable[[tuple[int | str, ...]], str]) -> str:
+    """A line for each thing wrong: where, in the user's terms, and what; never the value."""
+    return "\n".join(
+        f"{place(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors()
+    )
 
 
 def variables(settings: BaseModel) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import traceback
+from pathlib import Path
 
 import structlog
 from structlog.typing import Processor
@@ -42,6 +44,12 @@ def configure(settings: LogSettings) -> None:
     root.setLevel(settings.level.upper())
     # aiokafka reports every reconnection attempt as an error; ours say what it means for events
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised, for a log line; its text may quote what nobody may read."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
 
 
 def _renderer(settings: LogSettings) -> list[Processor]:

@@ -1,0 +1,1 @@
+"""What an event costs: `make bench`. Figures, never assertions: machines differ and are noisy."""
