@@ -1,0 +1,60 @@
+"""The values that go from stage to stage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from ingest.contract.record import StoredRecord
+
+ColumnType = Literal["TEXT", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ", "JSON"]
+"""What a column holds: `str`, `int`, `float`, `bool`, an aware `datetime`, or JSON as `str`."""
+
+PoisonReason = Literal["damaged", "not_an_envelope"]
+"""Why a record cannot be read; also a metric label and a header of the dead letter."""
+
+
+class Partition(NamedTuple):
+    """One partition of a topic."""
+
+    topic: str
+    number: int
+
+
+NextOffsets = Mapping[Partition, int]
+"""Per partition the offset of the first record that has not been dealt with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polled:
+    """What one poll brought: records, and where reading goes on once they are dealt with.
+
+    `next_offsets` may cover more than `records` do, for a source may skip what is not for us.
+    """
+
+    records: Sequence[StoredRecord] = ()
+    next_offsets: NextOffsets = field(default_factory=dict)
+
+
+NOTHING_POLLED = Polled()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of one table. `columns` are all columns that the table must have for it, in order.
+
+    `values` may leave columns out: they are NULL. `event_id` is always there. Where
+    `repeats_keep_time`, every repeat of this event has the same `event_time`.
+    """
+
+    table: str
+    columns: Mapping[str, ColumnType]
+    values: Mapping[str, Any]
+    repeats_keep_time: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A record that cannot be read, and why."""
+
+    record: StoredRecord
+    reason: PoisonReason

@@ -1,0 +1,28 @@
+"""Envelope to rows, pure: no clock, no store, no logger.
+
+`columns` turns JSON values into what columns hold; `events`, `typed` and `course_copies` each know
+one kind of table. Every projection takes any envelope and gives no, one or more rows for it.
+"""
+
+from collections.abc import Callable, Iterable
+
+from consumers.handover import Row
+from consumers.projections.course_copies import course_copy_rows
+from consumers.projections.events import event_rows
+from consumers.projections.typed import TypedTables
+from ingest.contract.catalogue import Catalogue
+from ingest.contract.envelope import Envelope
+
+Projection = Callable[[Envelope], Iterable[Row]]
+
+
+def all_tables(catalogue: Catalogue) -> Projection:
+    """The projection that fills every table."""
+    typed_rows = TypedTables(catalogue).rows
+
+    def rows(envelope: Envelope) -> Iterable[Row]:
+        yield from event_rows(envelope)
+        yield from typed_rows(envelope)
+        yield from course_copy_rows(envelope)
+
+    return rows

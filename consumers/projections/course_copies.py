@@ -1,0 +1,55 @@
+"""The table `course_copies`: which course was copied from which.
+
+Source: canvas-lms app/models/lti/pns/lti_context_copy_notice_builder.rb: `context` is the new
+course, `origin_contexts` names where its content came from, and is absent if that is unknown.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from consumers.handover import ColumnType, Row
+from consumers.projections import columns
+from ingest.contract.envelope import Envelope
+
+TABLE = "course_copies"
+NOTICE = "LtiContextCopyNotice"
+COLUMNS: Mapping[str, ColumnType] = {
+    **columns.HEAD,
+    "issuer": "TEXT",
+    "client_id": "TEXT",
+    "deployment_id": "TEXT",
+    "context_id": "TEXT",
+    "context_label": "TEXT",
+    "context_title": "TEXT",
+    "origin_context_id": "TEXT",
+    "origin_context_ids": "JSON",
+}
+
+
+def course_copy_rows(envelope: Envelope) -> Iterator[Row]:
+    """One row for a context-copy notice, none for anything else."""
+    if envelope.source == "pns" and envelope.event_type == NOTICE:
+        yield Row(
+            table=TABLE,
+            columns=COLUMNS,
+            values=columns.head(envelope) | _parties(envelope.metadata) | _courses(envelope.body),
+            repeats_keep_time=columns.repeats_keep_time(envelope),
+        )
+
+
+def _parties(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("issuer", "client_id", "deployment_id")
+    return {name: columns.fit_or_null(metadata.get(name), "TEXT") for name in names}
+
+
+def _courses(body: Mapping[str, Any]) -> dict[str, Any]:
+    context, origins = body.get("context"), body.get("origin_contexts")
+    course = context if isinstance(context, Mapping) else {}
+    first = origins[0] if isinstance(origins, list) and origins else None
+    return {
+        "context_id": columns.fit_or_null(course.get("id"), "TEXT"),
+        "context_label": columns.fit_or_null(course.get("label"), "TEXT"),
+        "context_title": columns.fit_or_null(course.get("title"), "TEXT"),
+        "origin_context_id": columns.fit_or_null(first, "TEXT"),
+        "origin_context_ids": columns.fit_or_null(origins, "JSON"),
+    }

@@ -1,0 +1,86 @@
+"""The consumers' settings: one frozen object, read once."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from consumers.sinks.duckdb import database_name
+from ingest.contract.operating.environment import EnvironmentSettings, Section, variables
+from ingest.contract.operating.sections import KafkaSettings, LogSettings, TopicsSettings
+
+# pydantic's own, deprecated BaseModel.schema() is never called here, so the name is free for ours
+warnings.filterwarnings("ignore", message='Field name "schema" in "StoreSettings" shadows')
+
+_DUCKDB_URL = re.compile(r"duckdb:///(?P<path>[^?#]+)")
+_OF_INGEST_ALONE = "FOREBAY_TENANTS_FILE"
+
+
+class StoreSettings(Section):
+    """The store that holds the tables, and the schema they are in.
+
+    Paths are as in SQLAlchemy's URLs: three slashes relative to the working directory, four
+    absolute.
+    """
+
+    url: str = "duckdb:///data/forebay.duckdb"
+    schema: str = Field(default="canvas", pattern=r"^[a-z_][a-z0-9_]{0,62}$")  # type: ignore[assignment]
+
+    @field_validator("url")
+    @classmethod
+    def _is_supported(cls, url: str) -> str:
+        if not url.startswith("duckdb:"):
+            # the rest of an URL may be a password
+            raise ValueError("only duckdb:///<path> is supported so far")
+        match = _DUCKDB_URL.fullmatch(url)
+        if match is None or match["path"].startswith(":") or match["path"].endswith("/"):
+            raise ValueError("a DuckDB file is written duckdb:///<path>")
+        return url
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "StoreSettings":
+        if database_name(self.duckdb_path()) == self.schema:
+            raise ValueError(
+                f"a DuckDB file may not be named like the schema, {self.schema!r}: in SQL, "
+                f"{self.schema}.events could then mean either"
+            )
+        return self
+
+    def duckdb_path(self) -> Path:
+        """The file that `url` names."""
+        return Path(self.url.removeprefix("duckdb:///"))
+
+
+class WorkerSettings(Section):
+    """One worker: its name is its consumer group's and its offsets'."""
+
+    name: str = Field(default="tables", pattern=r"^[a-z0-9-]+$", max_length=100)
+    flush_interval_s: float = Field(default=0.5, gt=0, le=1)
+    max_batch_rows: int = Field(default=10_000, ge=1, le=1_000_000)
+    admin_host: str = "127.0.0.1"
+    admin_port: int = Field(default=9465, ge=0, le=65_535)
+
+
+class Settings(EnvironmentSettings):
+    """All that `FOREBAY_*` may say to a consumer."""
+
+    foreign_sections: ClassVar[frozenset[str]] = frozenset(
+        {"http", "admin", "live_events", "verify", "quarantine", "eventlog", "publish"}
+    )
+
+    data_dir: Path = Path("data")
+    tenants_file: Path | None = None
+    """Read by the receiver alone; named here because both programs may share an environment."""
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    topics: TopicsSettings = Field(default_factory=TopicsSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+
+
+def shown(settings: Settings) -> dict[str, object]:
+    """What `config show` shows: every variable that we read, secrets hidden."""
+    return {k: v for k, v in variables(settings).items() if k != _OF_INGEST_ALONE}

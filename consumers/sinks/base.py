@@ -1,0 +1,32 @@
+"""The port of a sink."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from consumers.batch import Batch
+from consumers.handover import NextOffsets
+
+
+class Sink(Protocol):
+    """A store of tables, written by one worker at a time. Called from one task only."""
+
+    async def open(self) -> None:
+        """Makes the tables that are always there. Raises StartupError, or SinkBusy."""
+        ...
+
+    async def stored_offsets(self, source_id: str) -> NextOffsets:
+        """How far this worker's tables are complete for a source. Raises SinkBusy."""
+        ...
+
+    async def write(self, batch: Batch) -> Mapping[str, int]:
+        """Writes rows and offsets in one transaction; returns the number of new rows per table.
+
+        A row whose `event_id` the table has changes nothing, so a batch may be repeated. Makes
+        tables and columns that are missing. A stored offset never goes back. Raises SinkBusy
+        with nothing written; any other error may mean either. May wait, to leave others room.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of the store. Must be called once, even if `open` failed."""
+        ...

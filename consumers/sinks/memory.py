@@ -1,0 +1,50 @@
+"""A sink in memory: the reference for what a sink does, and a fake for tests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from consumers.batch import Batch
+from consumers.handover import ColumnType, NextOffsets, Partition
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """What outlives a sink: rows by table and `event_id`, columns by table, and offsets."""
+
+    tables: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+    columns: dict[str, dict[str, ColumnType]] = field(default_factory=dict)
+    offsets: dict[tuple[str, str], dict[Partition, int]] = field(default_factory=dict)
+
+
+class MemorySink:
+    """Writes to a store in memory."""
+
+    def __init__(self, store: MemoryStore, *, worker: str) -> None:
+        self._store = store
+        self._worker = worker
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    async def stored_offsets(self, source_id: str) -> NextOffsets:
+        """A copy of what is stored."""
+        return dict(self._store.offsets.get((self._worker, source_id), {}))
+
+    async def write(self, batch: Batch) -> Mapping[str, int]:
+        """Rows by `event_id`, the first one stays; per partition the greatest offset."""
+        written: dict[str, int] = {}
+        for name, rows in batch.tables.items():
+            table = self._store.tables.setdefault(name, {})
+            before = len(table)
+            for row in rows:
+                self._store.columns.setdefault(name, {}).update(row.columns)
+                table.setdefault(row.values["event_id"], row.values)
+            written[name] = len(table) - before
+        stored = self._store.offsets.setdefault((self._worker, batch.source_id), {})
+        for partition, offset in batch.next_offsets.items():
+            stored[partition] = max(offset, stored.get(partition, 0))
+        return written
+
+    async def close(self) -> None:
+        """Nothing to do."""

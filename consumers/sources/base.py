@@ -1,0 +1,53 @@
+"""The port of a source."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from consumers.handover import NextOffsets, Polled
+
+StoredOffsets = Callable[[str], Awaitable[NextOffsets]]
+"""Asks the sink how far its tables are complete, for a source id."""
+
+
+class Source(Protocol):
+    """A log that is read from where the tables end. Called from one task only."""
+
+    @property
+    def source_id(self) -> str:
+        """Identifies the log for ever; known once `open` has returned."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """Grows whenever reading begins anew from the stored offsets.
+
+        What was polled in an older epoch is no longer ours to write, or will be polled again.
+        """
+        ...
+
+    @property
+    def lag_records(self) -> int:
+        """Records that the log held when last looked at, and that `poll` has yet to return."""
+        ...
+
+    async def open(self) -> None:
+        """Connects, waiting as long as the log is not there. Raises StartupError.
+
+        May be cancelled; `close` is to be called even then.
+        """
+        ...
+
+    async def poll(self, *, timeout_s: float) -> Polled:
+        """The next records, in order per partition, after at most `timeout_s` or so; may be none.
+
+        Repeats nothing within an epoch. Raises OffsetOutOfRange.
+        """
+        ...
+
+    async def commit(self, next_offsets: NextOffsets) -> None:
+        """Tells the log how far the tables are complete, for onlookers; failure is only logged."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of the log. Must be called once, even if `open` failed."""
+        ...

@@ -1,0 +1,167 @@
+"""What every sink does: subclass `SinkBehaviour` and provide the fixture `store`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from consumers.batch import Batch
+from consumers.handover import ColumnType, NextOffsets, Partition, Row
+from consumers.sinks.base import Sink
+
+SOURCE_ID = "log-1"
+ONE = Partition("reservoir.live-events.one.v1", 0)
+TWO = Partition("reservoir.live-events.two.v1", 3)
+NOON = datetime(2026, 9, 7, 12, tzinfo=UTC)
+COLUMNS: Mapping[str, ColumnType] = {
+    "event_id": "TEXT",
+    "event_time": "TIMESTAMPTZ",
+    "text": "TEXT",
+    "whole": "BIGINT",
+    "real": "DOUBLE",
+    "flag": "BOOLEAN",
+    "tree": "JSON",
+    "order": "TEXT",
+}
+
+
+class Store(Protocol):
+    """A store under test, empty at first."""
+
+    async def sink(self, worker: str = "tables") -> Sink:
+        """An opened sink; the store closes it."""
+        ...
+
+    async def rows(self, table: str) -> Sequence[Mapping[str, Any]]:
+        """All rows of a table by `event_id`, absent columns as None; none if there is no table."""
+        ...
+
+
+def row(number: int, *, table: str = "things", keeps_time: bool = True, **values: Any) -> Row:
+    """A row of the event of this number, a minute after the one before."""
+    ours = {"event_id": f"id-{number:04}", "event_time": NOON + timedelta(minutes=number)}
+    return Row(
+        table=table,
+        columns=COLUMNS,
+        values=ours | values,
+        repeats_keep_time=keeps_time,
+    )
+
+
+def batch(
+    rows: Sequence[Row], offsets: NextOffsets | None = None, *, source_id: str = SOURCE_ID
+) -> Batch:
+    """A batch of these rows, which brings the source to `offsets`."""
+    tables: dict[str, list[Row]] = {}
+    for each in rows:
+        tables.setdefault(each.table, []).append(each)
+    return Batch(
+        source_id=source_id,
+        epoch=1,
+        tables=tables,
+        dead_letters=(),
+        next_offsets={ONE: 1} if offsets is None else offsets,
+    )
+
+
+class SinkBehaviour:
+    """Repeats change nothing, and offsets are written with the rows."""
+
+    async def test_every_type_of_value_is_read_back_as_it_was_written(self, store: Store) -> None:
+        written = row(
+            1,
+            text="quote \" and ' and 水",
+            whole=-(2**63),
+            real=0.1,
+            flag=False,
+            tree='{"a":[1,null]}',
+            order="by name",
+        )
+        assert await (await store.sink()).write(batch([written])) == {"things": 1}
+        assert list(await store.rows("things")) == [written.values]
+
+    async def test_absent_values_are_null(self, store: Store) -> None:
+        await (await store.sink()).write(batch([row(1)]))
+        (found,) = await store.rows("things")
+        assert found["text"] is None
+        assert found["tree"] is None
+
+    async def test_a_batch_may_be_repeated(self, store: Store) -> None:
+        sink, again = await store.sink(), batch([row(n) for n in range(5)])
+        await sink.write(again)
+        assert await sink.write(again) == {"things": 0}
+        assert len(await store.rows("things")) == 5
+
+    async def test_of_known_and_new_rows_only_the_new_ones_are_written(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([row(1, text="first"), row(3, text="first")]))
+        later = [row(n, text="second") for n in range(5)]
+        assert await sink.write(batch(later)) == {"things": 3}
+        texts = [found["text"] for found in await store.rows("things")]
+        assert texts == ["second", "first", "second", "first", "second"]
+
+    async def test_a_repeat_is_found_though_its_time_differs(self, store: Store) -> None:
+        sink = await store.sink()
+        moved = NOON - timedelta(days=400)
+        await sink.write(batch([row(1, keeps_time=False)]))
+        rows = [row(1, keeps_time=False, event_time=moved), row(2)]
+        assert await sink.write(batch(rows)) == {"things": 1}
+
+    async def test_a_repeat_is_found_though_it_has_no_time(self, store: Store) -> None:
+        sink, timeless = await store.sink(), row(1, keeps_time=False, event_time=None)
+        await sink.write(batch([timeless]))
+        assert await sink.write(batch([row(2), timeless])) == {"things": 1}
+
+    async def test_one_event_may_have_rows_in_several_tables(self, store: Store) -> None:
+        sink = await store.sink()
+        rows = [row(1), row(1, table="others"), row(2, table="others")]
+        assert await sink.write(batch(rows)) == {"things": 1, "others": 2}
+
+    async def test_a_row_may_bring_columns_that_the_table_lacks(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([row(1, whole=1)]))
+        wider = Row(
+            table="things",
+            columns={**COLUMNS, "whole__text": "TEXT", "late": "DOUBLE"},
+            values={**row(2).values, "whole__text": "many", "late": 2.5},
+            repeats_keep_time=True,
+        )
+        await sink.write(batch([wider, row(3, whole=3)]))
+        first, second, third = await store.rows("things")
+        assert (first["whole"], first.get("whole__text")) == (1, None)
+        assert (second["whole"], second["whole__text"], second["late"]) == (None, "many", 2.5)
+        assert (third["whole"], third.get("late")) == (3, None)
+
+    async def test_nothing_is_stored_at_first(self, store: Store) -> None:
+        assert await (await store.sink()).stored_offsets(SOURCE_ID) == {}
+
+    async def test_offsets_are_stored_with_the_rows(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([row(1)], {ONE: 7, TWO: 9}))
+        await sink.write(batch([row(2)], {ONE: 8}))
+        assert await sink.stored_offsets(SOURCE_ID) == {ONE: 8, TWO: 9}
+
+    async def test_offsets_may_move_without_rows(self, store: Store) -> None:
+        sink = await store.sink()
+        assert await sink.write(batch([], {ONE: 12})) == {}
+        assert await sink.stored_offsets(SOURCE_ID) == {ONE: 12}
+
+    async def test_a_stored_offset_never_goes_back(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([], {ONE: 40, TWO: 5}))
+        await sink.write(batch([], {ONE: 39, TWO: 6}))
+        assert await sink.stored_offsets(SOURCE_ID) == {ONE: 40, TWO: 6}
+
+    async def test_offsets_are_apart_by_worker_and_by_source(self, store: Store) -> None:
+        one, other = await store.sink("tables"), await store.sink("spare")
+        await one.write(batch([row(1)], {ONE: 3}))
+        await one.write(batch([row(1)], {ONE: 4}, source_id="log-2"))
+        await other.write(batch([row(1)], {ONE: 5}))
+        assert await one.stored_offsets(SOURCE_ID) == {ONE: 3}
+        assert await one.stored_offsets("log-2") == {ONE: 4}
+        assert await other.stored_offsets(SOURCE_ID) == {ONE: 5}
+
+    async def test_a_new_sink_finds_what_the_last_one_wrote(self, store: Store) -> None:
+        await (await store.sink()).write(batch([row(1)], {ONE: 2}))
+        successor = await store.sink()
+        assert await successor.stored_offsets(SOURCE_ID) == {ONE: 2}
+        assert await successor.write(batch([row(1)], {ONE: 2})) == {"things": 0}

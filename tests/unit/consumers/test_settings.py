@@ -1,0 +1,95 @@
+"""Settings and what the command says about them."""
+
+import os
+from collections.abc import Mapping
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from consumers.cli import main
+from consumers.settings import StoreSettings
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("FOREBAY_"):
+            monkeypatch.delenv(name)
+
+
+def invoke(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environment)
+
+
+def show(**environment: str) -> Mapping[str, object]:
+    result = invoke("config", "show", "--json", **environment)
+    assert result.exit_code == 0, result.output
+    shown: Mapping[str, object] = orjson.loads(result.stdout)
+    return shown
+
+
+def test_defaults_need_no_environment() -> None:
+    shown = show()
+    assert shown["FOREBAY_STORE__URL"] == "duckdb:///data/forebay.duckdb"
+    assert shown["FOREBAY_STORE__SCHEMA"] == "canvas"
+    assert shown["FOREBAY_WORKER__NAME"] == "tables"
+    assert shown["FOREBAY_WORKER__ADMIN_PORT"] == 9465
+    assert shown["FOREBAY_DATA_DIR"] == "data"
+
+
+def test_secrets_are_hidden() -> None:
+    result = invoke(
+        "config",
+        "show",
+        FOREBAY_KAFKA__BOOTSTRAP_SERVERS="kafka.example.edu:9093",
+        FOREBAY_KAFKA__SECURITY_PROTOCOL="SASL_PLAINTEXT",
+        FOREBAY_KAFKA__SASL_USERNAME="tables",
+        FOREBAY_KAFKA__SASL_PASSWORD="sluice-gate",
+    )
+    assert "FOREBAY_KAFKA__SASL_PASSWORD=hidden" in result.stdout
+    assert "sluice-gate" not in result.output
+
+
+def test_the_receivers_settings_are_left_to_it() -> None:
+    result = invoke(
+        "config", "check", FOREBAY_HTTP__PORT="8443", FOREBAY_TENANTS_FILE="tenants.toml"
+    )
+    assert result.exit_code == 0
+    assert "FOREBAY_TENANTS_FILE" not in show(FOREBAY_TENANTS_FILE="tenants.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FOREBAY_STORE__URL", "mysql://root:sluice-gate@db.example.edu/lake", "duckdb:///<path>"),
+        ("FOREBAY_STORE__URL", "postgresql://root:sluice-gate@db.example.edu/lake", "so far"),
+        ("FOREBAY_STORE__URL", "duckdb:///:memory:", "duckdb:///<path>"),
+        ("FOREBAY_STORE__URL", "duckdb://lake.duckdb", "duckdb:///<path>"),
+        ("FOREBAY_STORE__URL", "duckdb:///", "duckdb:///<path>"),
+        ("FOREBAY_STORE__URL", "duckdb:///lake/", "duckdb:///<path>"),
+        ("FOREBAY_STORE__URL", "duckdb:///data/canvas.duckdb", "named like the schema"),
+        ("FOREBAY_STORE__URL", "duckdb:////srv/Canvas.v2.duckdb", "named like the schema"),
+        ("FOREBAY_STORE__SCHEMA", "Two Words", "FOREBAY_STORE__SCHEMA"),
+        ("FOREBAY_WORKER__NAME", "Tables", "FOREBAY_WORKER__NAME"),
+        ("FOREBAY_WORKER__FLUSH_INTERVAL_S", "30", "FOREBAY_WORKER__FLUSH_INTERVAL_S"),
+        ("FOREBAY_WORKER__COLOUR", "red", "there is no such setting"),
+        ("FOREBAY_WROKER__NAME", "tables", "there is no such setting"),
+    ],
+)
+@pytest.mark.parametrize("command", [("run",), ("config", "show"), ("config", "check")])
+def test_a_bad_setting_ends_every_command_with_one_line(
+    command: tuple[str, ...], name: str, value: str, said: str
+) -> None:
+    result = invoke(*command, **{name: value})
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "sluice-gate" not in result.stderr
+
+
+def test_paths_are_as_in_sqlalchemy() -> None:
+    relative = StoreSettings(url="duckdb:///lake/north.duckdb").duckdb_path()
+    absolute = StoreSettings(url="duckdb:////srv/north.duckdb").duckdb_path()
+    assert (str(relative), str(absolute)) == ("lake/north.duckdb", "/srv/north.duckdb")
