@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import aiohttp
 import structlog
-from aiohttp import web
 
 from ingest.admin import key_ages, receiver_admin
 from ingest.contract.eventlog import FILE_NAME, EventLog, LogFileError
@@ -24,6 +23,7 @@ from ingest.delivering.embedded import EmbeddedLog
 from ingest.delivering.kafka import KafkaLog
 from ingest.delivering.port import Log
 from ingest.intake import Intake
+from ingest.listener import receiving
 from ingest.metrics import Metrics
 from ingest.receiver import Limits, Receiver
 from ingest.settings import HttpSettings, Settings
@@ -89,7 +89,15 @@ async def running(settings: Settings, directory: Directory) -> AsyncIterator[Add
         metrics.watch_keys(lambda: key_ages(kept))
         _warn_of_beta(directory)
         await stack.enter_async_context(listening(admin_app, admin))
-        await stack.enter_async_context(_receiving(receiver, settings.http, public, tls))
+        await stack.enter_async_context(
+            receiving(
+                receiver,
+                metrics,
+                public,
+                tls=tls,
+                shutdown_timeout_s=settings.http.shutdown_timeout_s,
+            )
+        )
         yield Addresses(public=_address(public), admin=_address(admin))
 
 
@@ -184,21 +192,6 @@ async def _name_missing_topics(settings: Settings) -> None:
         if missing:
             log.error("topics are missing: run `forebay-ingest topics apply`", topics=missing)
         return
-
-
-@contextlib.asynccontextmanager
-async def _receiving(
-    receiver: Receiver, settings: HttpSettings, bound: socket.socket, tls: ssl.SSLContext | None
-) -> AsyncIterator[None]:
-    """Listens publicly; on leaving accepts no more, and lets what is under way finish."""
-    server = web.Server(receiver.handle, access_log=None)
-    runner = web.ServerRunner(server, shutdown_timeout=settings.shutdown_timeout_s)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, bound, ssl_context=tls, backlog=1024).start()
-        yield
-    finally:
-        await runner.cleanup()
 
 
 def _quieten_garbage_collector() -> None:

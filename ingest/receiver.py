@@ -40,6 +40,9 @@ _NOTICES_AT_ONCE = 100
 # W3C Trace Context level 1, section 3.2
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
+# without it aiohttp names its own version
+_HEADERS = {"Server": "forebay"}
+
 Judged = Receipt | Refusal
 
 
@@ -176,7 +179,7 @@ def problem(
     refusal: Refusal, *, headers: dict[str, str] | None = None, **members: Any
 ) -> web.Response:
     """The answer to a refusal: RFC 9457, a fixed text, nothing of the request or of our insides."""
-    headers = dict(headers or {})
+    headers = {**_HEADERS, **(headers or {})}
     if isinstance(refusal, Unavailable):
         headers["Retry-After"] = str(refusal.retry_after_s)
     content = {
@@ -255,4 +258,9 @@ def _receipt_members(receipt: Receipt) -> dict[str, str]:
 
 
 def _json(status: int, content: Any) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(content), content_type="application/json")
+    return web.Response(
+        status=status,
+        body=orjson.dumps(content),
+        headers=_HEADERS,
+        content_type="application/json",
+    )
