@@ -16,7 +16,10 @@ _SCRIPT = Path(__file__).with_name("wrk.lua")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What came back. Percentiles are of the time from request to answer; `errors` is all but 202."""
+    """What came back. Percentiles are of the time from request to answer.
+
+    `errors` are answers other than 2xx and 3xx, and requests without an answer.
+    """
 
     requests: int
     seconds: float
