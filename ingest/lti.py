@@ -3,7 +3,7 @@
 Source: LTI Core 1.3 section 5.3; Canvas documentation, Platform Notification Service.
 """
 
-_CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
+CLAIM = "https://purl.imsglobal.org/spec/lti/claim/"
 
-NOTICE = _CLAIM + "notice"
-DEPLOYMENT_ID = _CLAIM + "deployment_id"
+NOTICE = CLAIM + "notice"
+DEPLOYMENT_ID = CLAIM + "deployment_id"

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import orjson
 import structlog
 from aiohttp import web
 
+from ingest.contract import strict_json
 from ingest.contract.operating.logs import place_of
 from ingest.errors import (
     Malformed,
@@ -36,7 +36,8 @@ log = structlog.get_logger(__name__)
 LIVE_EVENT_MAX_BYTES = 2 * 1024 * 1024
 NOTICES_MAX_BYTES = 4 * 1024 * 1024
 
-_NOTICES_AT_ONCE = 100
+# ten times what fits into the 256 KB of the queue that Canvas sends notices through
+_MAX_NOTICES = 2_000
 # W3C Trace Context level 1, section 3.2
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -115,14 +116,9 @@ class Receiver:
             tokens = read_notices(body)
         except Refusal as refusal:
             raise self._intake.refuse("pns", refusal) from None
-        judged: list[Judged] = []
-        for first in range(0, len(tokens), _NOTICES_AT_ONCE):
-            judged += await asyncio.gather(
-                *(
-                    self._judge(token, received_at, traceparent)
-                    for token in tokens[first : first + _NOTICES_AT_ONCE]
-                )
-            )
+        judged = await asyncio.gather(
+            *(self._judge(token, received_at, traceparent) for token in tokens)
+        )
         return _notices_answer(judged)
 
     async def _judge(
@@ -164,14 +160,19 @@ class Receiver:
 
 
 def read_notices(body: bytes) -> list[bytes | None]:
-    """The tokens of `{"notices":[{"jwt": …}, …]}`, None for what is none. Raises Malformed."""
+    """The tokens of `{"notices":[{"jwt": …}, …]}`, None for what is none.
+
+    Raises Malformed, or TooLarge for more notices than Canvas can send at once.
+    """
     try:
-        message = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+        message = strict_json.loads(body)
+    except strict_json.NotJSON as error:
         raise Malformed("not JSON") from error
     notices = message.get("notices") if isinstance(message, dict) else None
     if not isinstance(notices, list) or not notices:
         raise Malformed("no notices")
+    if len(notices) > _MAX_NOTICES:
+        raise TooLarge("too many notices")
     return [_notice_token(notice) for notice in notices]
 
 

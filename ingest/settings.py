@@ -69,7 +69,7 @@ class EventlogSettings(Section):
     """The embedded event log, used while no Kafka is named."""
 
     retention_hours: float = Field(default=168, gt=0)
-    max_bytes: int = Field(default=10 * 1024**3, ge=1024**2)
+    max_bytes: int = Field(default=10 * 1024**3, ge=64 * 1024**2)
 
 
 class Settings(EnvironmentSettings):

@@ -67,7 +67,7 @@ class _Tenant(Section):
 
 class _File(Section):
     platform: tuple[_Platform, ...] = ()
-    tenant: Annotated[tuple[_Tenant, ...], Field(min_length=1)]
+    tenant: tuple[_Tenant, ...] = ()
 
 
 def read_tenants(path: Path | None) -> Directory:
@@ -95,7 +95,10 @@ def _place(location: tuple[int | str, ...]) -> str:
 def _directory(file: _File) -> Directory:
     own: dict[str, Any] = {platform.issuer: platform.jwks_url for platform in file.platform}
     platforms = {**CANVAS_PLATFORMS, **own}
-    _check_names(file)
+    if not file.tenant:
+        raise TenantConflict("tenant: at least one [[tenant]] is needed")
+    _check_unique("tenant", [tenant.name for tenant in file.tenant])
+    _check_unique("platform", [platform.issuer for platform in file.platform])
     for tenant in file.tenant:
         for notices in tenant.pns:
             if notices.issuer not in platforms:
@@ -114,11 +117,10 @@ def _directory(file: _File) -> Directory:
     )
 
 
-def _check_names(file: _File) -> None:
-    names = [tenant.name for tenant in file.tenant]
-    repeated = {name for name in names if names.count(name) > 1}
-    if repeated:
-        raise TenantConflict(f"more than one tenant is named {', '.join(sorted(repeated))}")
+def _check_unique(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise TenantConflict(f"more than one {what} is called {name}")
 
 
 def _tenant(tenant: _Tenant) -> Tenant:

@@ -6,11 +6,11 @@ Source: CloudEvents specification 1.0.2 and its Kafka protocol binding (headers 
 from functools import lru_cache
 from typing import Any
 
-import msgspec
 import orjson
 
+from ingest.contract import strict_json
 from ingest.contract.catalogue import catalogue
-from ingest.contract.envelope import Envelope, Source
+from ingest.contract.envelope import SOURCES, Envelope, Source
 from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import key_of, schema_id, topic_of
 
@@ -44,8 +44,8 @@ def encode(envelope: Envelope, *, prefix: str, traceparent: str | None = None) -
 def decode(record: StoredRecord | Record) -> Envelope:
     """The envelope of a record; integers of any size stay exact. Raises Undecodable."""
     try:
-        value: Any = msgspec.json.decode(record.value)
-    except (msgspec.DecodeError, RecursionError) as error:
+        value: Any = strict_json.loads(record.value)
+    except strict_json.NotJSON as error:
         raise Undecodable("the value is not JSON") from error
     if not isinstance(value, dict):
         raise Undecodable("the value is not a JSON object")
@@ -55,6 +55,8 @@ def decode(record: StoredRecord | Record) -> Envelope:
     for name in ("event_id", "event_type", "source"):
         if not isinstance(metadata.get(name), str):
             raise Undecodable(f"metadata.{name} is missing or not a text")
+    if metadata["source"] not in SOURCES:
+        raise Undecodable("metadata.source is not one of ours")
     return Envelope(metadata, body)
 
 
@@ -70,8 +72,9 @@ def _headers(
         ("ce_receivedtime", metadata["received_at"].encode()),
         CONTENT_TYPE,
     ]
-    if "event_time" in metadata and "metadata.event_time" not in metadata.get("issues", ()):
-        headers.append(("ce_time", metadata["event_time"].encode()))
+    event_time = metadata.get("event_time")
+    if isinstance(event_time, str) and "metadata.event_time" not in metadata.get("issues", ()):
+        headers.append(("ce_time", event_time.encode()))
     if entity_id:
         headers.append(("ce_subject", entity_id.encode()))
     if traceparent:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
@@ -42,7 +43,6 @@ create table record (
   headers blob not null,
   value blob not null
 ) strict;
-create index record_appended on record (appended_ms);
 """
 
 
@@ -84,15 +84,17 @@ class EventLog:
             _check(connection, path)
             connection.execute("pragma synchronous=full")
             return cls(connection, path=path, max_bytes=max_bytes)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, LogFileError) as error:
             connection.close()
-            raise LogFileError(f"{path} cannot be used as an event log: {error}") from error
+            raise _unusable(path, error) from error
 
     def append(self, records: Sequence[Record]) -> None:
         """Appends all or none, in order, and returns once they are on the disk.
 
         At most `APPEND_LIMIT` records. Raises LogFull, or sqlite3.Error where the disk refuses.
         """
+        if not records:
+            return
         self._check_room(sum(len(record.value) for record in records))
         now_ms = time.time_ns() // 1_000_000
         # one statement for all rows is one step in SQLite and one release of the interpreter lock,
@@ -109,18 +111,27 @@ class EventLog:
             transaction.execute("insert or replace into log values ('probed_at', ?)", (now,))
 
     def trim(self, *, before_ms: int, limit: int = 256) -> int:
-        """Removes at most `limit` of the oldest records appended before then; returns how many."""
+        """Removes at most `limit` of the oldest records appended before then; returns how many.
+
+        Only from the front: a record that the clock stamped too early protects nobody, and a young
+        one protects all that came after it.
+        """
         with self._connection as transaction:
             transaction.execute("begin immediate")
-            last = transaction.execute(
-                "select max(id) from (select id from record where appended_ms < ?"
-                " order by id limit ?)",
-                (before_ms, limit),
-            ).fetchone()[0]
-            if last is None:
+            front = transaction.execute(
+                "select id, appended_ms from record order by id limit ?", (limit,)
+            ).fetchall()
+            old = [id_ for id_, _ in takewhile(lambda row: row[1] < before_ms, front)]
+            if not old:
                 return 0
-            transaction.execute("update log set value = ? where name = 'trimmed_through'", (last,))
-            return transaction.execute("delete from record where id <= ?", (last,)).rowcount
+            transaction.execute(
+                "update log set value = ? where name = 'trimmed_through'", (old[-1],)
+            )
+            transaction.execute("delete from record where id <= ?", (old[-1],))
+        if self._room_bytes <= 0:
+            # what a full log got rid of still stands in the write-ahead log, and counts there
+            self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+        return len(old)
 
     def used_bytes(self) -> int:
         """Bytes that records take, the write-ahead log included, freed pages not."""
@@ -162,9 +173,9 @@ class EventLogReader:
             _check(connection, path)
             connection.text_factory = _text
             return cls(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, LogFileError) as error:
             connection.close()
-            raise LogFileError(f"{path} cannot be used as an event log: {error}") from error
+            raise _unusable(path, error) from error
 
     def read(self, offset: int, *, limit: int = READ_LIMIT) -> list[StoredRecord]:
         """At most `limit` records from `offset` on, in order, of all topics."""
@@ -225,6 +236,12 @@ def _create(connection: sqlite3.Connection) -> None:
         cursor.execute(f"pragma application_id={_APPLICATION_ID}")
         cursor.execute(f"pragma user_version={FORMAT_VERSION}")
         cursor.execute("commit")
+
+
+def _unusable(path: Path, error: Exception) -> LogFileError:
+    if isinstance(error, LogFileError):
+        return error
+    return LogFileError(f"{path} cannot be used as an event log: {error}")
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:

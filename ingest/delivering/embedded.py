@@ -1,6 +1,7 @@
 """The embedded event log behind a thread of its own: many requests, one fsync."""
 
 import asyncio
+import contextlib
 import itertools
 import sqlite3
 import time
@@ -18,8 +19,9 @@ from ingest.errors import NotDurable, Overloaded
 log = structlog.get_logger(__name__)
 
 _MAX_WAITING = 10_000
-_TRIM_EVERY_S = 60.0
 _PROBE_EVERY_S = 1.0
+_TRIM_EVERY_S = 60.0
+_COMMIT_TIMEOUT_S = 4.0
 _CLOSE_TIMEOUT_S = 5.0
 
 Result = TypeVar("Result")
@@ -66,15 +68,17 @@ class EmbeddedLog:
 
     async def _tend(self) -> None:
         """Trims slice by slice between commits; after a failure finds out when it is over."""
+        clock = asyncio.get_running_loop().time
+        trim_at = clock()
         while True:
-            try:
-                await asyncio.sleep(_TRIM_EVERY_S if self._failure is None else _PROBE_EVERY_S)
+            await asyncio.sleep(_PROBE_EVERY_S)
+            with contextlib.suppress(NotDurable):
+                if self._failure is not None or clock() >= trim_at:
+                    trim_at = clock() + _TRIM_EVERY_S
+                    while await self._attempt(self._trim):
+                        pass
                 if self._failure is not None:
                     await self._attempt(self._file.probe)
-                while await self._attempt(self._trim):
-                    pass
-            except NotDurable:
-                continue
 
     def _trim(self) -> int:
         return self._file.trim(before_ms=int((time.time() - self._retention_s) * 1000))
@@ -82,11 +86,12 @@ class EmbeddedLog:
     async def _attempt(self, call: Callable[[], Result]) -> Result:
         """Calls the file in its thread, and notes whether it works. Raises NotDurable."""
         try:
-            result = await self._in_thread(call)
-        except (sqlite3.Error, LogFull, OSError) as error:
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                result = await self._in_thread(call)
+        except (sqlite3.Error, LogFull, OSError, TimeoutError) as error:
             if self._failure is None:
-                log.error("event log takes no records", cause=str(error))
-            self._failure = str(error)
+                log.error("event log takes no records", cause=str(error) or "it takes too long")
+            self._failure = str(error) or "a commit takes too long"
             raise NotDurable(self._failure) from error
         if self._failure is not None:
             log.info("event log takes records again")

@@ -45,6 +45,8 @@ def _identity(claims: Claims) -> list[Any]:
         event = data[0] if isinstance(data, list) and data else None
         caliper_id = event.get("id") if isinstance(event, dict) else None
         return ["caliper", claims.issuer, subscription_id, caliper_id or _without_token(claims)]
+    if "metadata" not in payload and "body" not in payload:
+        return ["canvas", claims.issuer, subscription_id, _without_token(claims)]
     return ["canvas", claims.issuer, subscription_id, payload.get("metadata"), payload.get("body")]
 
 

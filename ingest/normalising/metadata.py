@@ -1,6 +1,6 @@
 """The flat metadata that every format ends in, with room kept in it for our own names."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ingest.contract.catalogue import FieldType
@@ -54,15 +54,6 @@ def add(metadata: dict[str, Any], signed: Mapping[str, Any], issues: Issues) -> 
     for name, value in coerced.items():
         free = name
         if name in OURS or name in metadata:
-            free = free_name(name, metadata.keys() | OURS)
+            free = values.free_name(name, metadata.keys() | OURS)
             issues.append(f"metadata.{free}")
         metadata[free] = value
-
-
-def free_name(name: str, taken: Container[str]) -> str:
-    """`name`, or the first of `name__2`, `name__3`… that is not taken."""
-    free, count = name, 1
-    while free in taken:
-        count += 1
-        free = f"{name}__{count}"
-    return free

@@ -4,6 +4,7 @@ Source: Canvas documentation, Platform Notification Service; canvas-lms
 lib/lti/messages/pns_notice.rb.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from ingest import lti
@@ -14,41 +15,45 @@ from ingest.normalising import metadata as flat
 from ingest.normalising import values
 from ingest.normalising.values import Issues
 
-# iss and aud are in `issuer` and `client_id`; sub is the actor
+# iss is in `issuer`; sub is the actor
 _PLACED = frozenset({"iss", "sub"})
 
 
 def normalise(claims: Claims) -> Envelope:
     """The envelope of a notice whose form was checked."""
     issues: Issues = []
-    payload = dict(claims.payload)
-    if claims.irregular:
-        payload = values.visible(payload, "claims", issues)
-    notice = payload[lti.NOTICE]
-    metadata = flat.ours(claims, notice["type"])
-    metadata |= {"client_id": claims.client_id, "notice_id": notice["id"]}
+    plain = {name: value for name, value in claims.payload.items() if not _is_uri(name)}
+    body = _by_segment(claims.payload, issues)
+    addressed: dict[str, Any] = {"client_id": claims.client_id}
     if claims.deployment_id is not None:
-        metadata["deployment_id"] = claims.deployment_id
-    signed = {"event_time": notice["timestamp"]} if "timestamp" in notice else {}
-    signed |= {"user_id": payload["sub"]} if "sub" in payload else {}
-    signed |= {n: v for n, v in payload.items() if not _is_uri(n) and n not in _PLACED}
-    flat.add(metadata, signed, issues)
-    body = _body(notice["type"], {n: v for n, v in payload.items() if _is_uri(n)}, issues)
+        addressed["deployment_id"] = claims.deployment_id
+    if claims.irregular:
+        plain = values.visible(plain, "metadata", issues)
+        body = values.visible(body, "body", issues)
+        addressed = values.visible(addressed, "metadata", issues)
+    notice = body["notice"]
+    metadata = flat.ours(claims, notice["type"]) | addressed | {"notice_id": notice["id"]}
+    if "timestamp" in notice:
+        flat.add(metadata, {"event_time": notice["timestamp"]}, issues)
+    if "sub" in plain:
+        flat.add(metadata, {"user_id": plain["sub"]}, issues)
+    flat.add(metadata, {n: v for n, v in plain.items() if n not in _PLACED}, issues)
+    entry = catalogue().find("pns", notice["type"])
+    body = values.fields(entry.fields if entry else {}, body, "body", issues)
     if issues:
         metadata["issues"] = issues
     return Envelope(metadata, body)
 
 
-def _body(notice_type: str, claims: dict[str, Any], issues: Issues) -> dict[str, Any]:
-    entry = catalogue().find("pns", notice_type)
-    declared = entry.fields if entry else {}
+def _by_segment(payload: Mapping[str, Any], issues: Issues) -> dict[str, Any]:
+    """Claims named by URIs, under the last segments of these; LTI's own come first to theirs."""
     body: dict[str, Any] = {}
-    for uri, value in claims.items():
+    for uri in sorted(filter(_is_uri, payload), key=lambda uri: not uri.startswith(lti.CLAIM)):
         name = uri.rstrip("/").rpartition("/")[2]
-        free = flat.free_name(name, body.keys())
+        free = values.free_name(name, body)
         if free != name:
             issues.append(f"body.{free}")
-        body[free] = values.field(declared.get(free), free, value, f"body.{free}", issues)
+        body[free] = payload[uri]
     return body
 
 

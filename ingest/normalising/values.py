@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -64,12 +64,7 @@ def visible(value: Any, path: str, issues: Issues) -> Any:
     Lone surrogates and NUL turn into their JSON escapes, NaN and infinities into their names.
     """
     if isinstance(value, dict):
-        return {
-            _visible_text(name, f"{path}.{_escaped(name)}", issues): visible(
-                child, f"{path}.{_escaped(name)}", issues
-            )
-            for name, child in value.items()
-        }
+        return _visible_members(value, path, issues)
     if isinstance(value, list):
         return [visible(child, f"{path}[{n}]", issues) for n, child in enumerate(value)]
     if isinstance(value, HugeNumber):
@@ -221,6 +216,26 @@ _COERCIONS: Mapping[FieldType, Callable[[Any], Any]] = {
     "object": _object,
     "array": _array,
 }
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """`name`, or the first of `name__2`, `name__3`… that is not taken."""
+    free, count = name, 1
+    while free in taken:
+        count += 1
+        free = f"{name}__{count}"
+    return free
+
+
+def _visible_members(members: Mapping[str, Any], path: str, issues: Issues) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    # names that need no change keep theirs, whatever others turn into
+    for name in sorted(members, key=lambda name: _escaped(name) != name):
+        free = free_name(_escaped(name), shown)
+        if free != name:
+            issues.append(f"{path}.{free}")
+        shown[free] = visible(members[name], f"{path}.{free}", issues)
+    return shown
 
 
 def _visible_text(text: str, path: str, issues: Issues) -> str:

@@ -4,15 +4,16 @@ Source: RFC 7517; Canvas publishes its previous, current and next key side by si
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 import jwt
-import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from ingest.contract import strict_json
 from ingest.errors import NotDurable, Overloaded, UnknownKey
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ class KeySource:
         self._keys: Mapping[str, RSAPublicKey] = {}
         self._last_begin: float | None = None
         self._due: asyncio.Task[None] | None = None  # a fetch that has not begun
+        self._under_way: asyncio.Task[None] | None = None  # one that has
         self._turn = asyncio.Lock()
 
     def known(self, kid: str) -> RSAPublicKey | None:
@@ -69,12 +71,20 @@ class KeySource:
         self._waiters += 1
         try:
             async with asyncio.timeout(self._wait_s):
-                await self.refresh()
+                return await self._awaited(kid)
         except (TimeoutError, KeysUnavailable) as error:
             raise NotDurable("the key source does not answer") from error
         finally:
             self._waiters -= 1
-        key = self._keys.get(kid)
+
+    async def _awaited(self, kid: str) -> RSAPublicKey:
+        if self._under_way is not None:
+            # it may bring the key, but as it began earlier it cannot prove that there is none
+            with contextlib.suppress(KeysUnavailable):
+                await asyncio.shield(self._under_way)
+        if (key := self._keys.get(kid)) is None:
+            await self.refresh()
+            key = self._keys.get(kid)
         if key is None:
             raise UnknownKey("not in the key set")
         return key
@@ -103,8 +113,12 @@ class KeySource:
             if self._last_begin is not None:
                 await asyncio.sleep(self._last_begin + self._cooldown_s - loop.time())
             begin = self._last_begin = loop.time()
-            self._due = None  # from here on a newcomer needs the fetch after this one
-            keys = read_key_set(await self._download())
+            # from here on a newcomer needs the fetch after this one
+            self._under_way, self._due = self._due, None
+            try:
+                keys = read_key_set(await self._download())
+            finally:
+                self._under_way = None
         if keys.keys() != self._keys.keys():
             log.info("keys changed", issuer=self.issuer, kids=sorted(keys))
         self._keys = keys
@@ -120,7 +134,7 @@ class KeySource:
                 body = await response.content.read(MAX_RESPONSE_BYTES + 1)
                 while len(body) <= MAX_RESPONSE_BYTES and not response.content.at_eof():
                     body += await response.content.read(MAX_RESPONSE_BYTES + 1 - len(body))
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             raise KeysUnavailable(type(error).__name__) from error
         if len(body) > MAX_RESPONSE_BYTES:
             raise KeysUnavailable("response too large")
@@ -130,9 +144,9 @@ class KeySource:
 def read_key_set(text: bytes) -> dict[str, RSAPublicKey]:
     """The usable RS256 keys of a key set, by kid. Raises KeysUnavailable if there is none."""
     try:
-        members = msgspec.json.decode(text)["keys"]
+        members = strict_json.loads(text)["keys"]
         entries = [entry for entry in members if isinstance(entry, dict)]
-    except (msgspec.DecodeError, RecursionError, KeyError, TypeError) as error:
+    except (strict_json.NotJSON, KeyError, TypeError) as error:
         raise KeysUnavailable("not a key set") from error
     keys = {entry["kid"]: key for entry in entries if (key := _usable(entry)) is not None}
     if not keys:

@@ -36,7 +36,7 @@ class Tenant:
 
 
 class TenantConflict(ValueError):
-    """Two tenants claim the same thing."""
+    """Two tenants claim the same thing, or what they claim does not exist."""
 
 
 class TenantUnknown(Exception):
@@ -112,7 +112,7 @@ class HourlyAllowance:
     def passes(self, now_s: float) -> bool:
         """Whether one more may pass at this Unix time; if so, it is counted."""
         hour = int(now_s // 3600)
-        if hour != self._hour:
+        if hour > self._hour:
             self._hour, self._passed = hour, 0
         self._passed += 1
         return self._passed <= self._limit

@@ -7,10 +7,10 @@ import json
 import math
 from typing import Any
 
-import msgspec
 import pybase64
 from msgspec import Struct
 
+from ingest.contract import strict_json
 from ingest.errors import AlgorithmNotAllowed, Malformed, Unsigned
 from ingest.handover import HugeNumber
 
@@ -60,10 +60,10 @@ def read_token(raw: bytes) -> Token:
     signing_input, _, signature = text.rpartition(b".")
     header, _, payload = signing_input.partition(b".")
     return Token(
-        header=_headers.get(header) or _remember(header),
-        signing_input=signing_input,
         payload=_decoded(payload),
         signature=_decoded(signature),
+        signing_input=signing_input,
+        header=_headers.get(header) or _remember(header),  # last: it also judges the algorithm
     )
 
 
@@ -83,8 +83,8 @@ def read_claims(payload: bytes) -> tuple[dict[str, Any], bool]:
     """
     irregular = b"\\u0000" in payload
     try:
-        claims = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+        claims = strict_json.loads(payload)
+    except strict_json.NotJSON:
         claims, irregular = _read_leniently(payload), True
     if not isinstance(claims, dict):
         raise UnreadableClaims("not a JSON object")

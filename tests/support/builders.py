@@ -1,4 +1,4 @@
-"""Claims, tokens and tenants for tests, each with defaults that pass, to be spoilt one at a time."""
+"""Claims, tokens and tenants for tests: each passes by default, to be spoilt one at a time."""
 
 from __future__ import annotations
 

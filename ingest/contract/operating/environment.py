@@ -125,7 +125,8 @@ class _EnvironmentSource(PydanticBaseSettingsSource):
             return True
         secret = name.removesuffix(_FILE_SUFFIX.lower())
         if secret != name and secret in fields and _is_secret(fields[secret]):
-            target[secret] = _read_secret(variable, Path(text))
+            if text:
+                target[secret] = _read_secret(variable, Path(text))
             return True
         return False
 

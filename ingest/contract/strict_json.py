@@ -1,0 +1,20 @@
+"""Reading JSON that others wrote: one parser, one error."""
+
+from typing import Any
+
+import msgspec
+
+
+class NotJSON(ValueError):
+    """The bytes are no JSON that the strict parser reads; the text quotes nothing of them."""
+
+
+def loads(data: bytes) -> Any:
+    """The value of a JSON text in UTF-8; integers of any size stay exact. Raises NotJSON.
+
+    NaN, infinities, lone surrogates, numbers beyond a double and deep nesting are not read.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJSON(type(error).__name__) from None

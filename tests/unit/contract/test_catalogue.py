@@ -1,0 +1,112 @@
+"""The catalogue that this release ships, and how entries are read."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from ingest.contract.catalogue import EventType, catalogue
+from ingest.contract.topics import UNRECOGNISED, type_topic
+
+_ENTRIES = list(catalogue())
+_RESERVED = re.compile(r"events|course_copies|current_.*|forebay_.*")
+
+
+def test_catalogue_knows_both_sources() -> None:
+    assert {entry.source for entry in _ENTRIES} == {"live-events", "pns"}
+    assert len(catalogue()) == len(_ENTRIES) > 100
+
+
+def test_every_type_is_found_by_its_own_name() -> None:
+    assert all(catalogue().find(entry.source, entry.name) is entry for entry in _ENTRIES)
+
+
+def test_unknown_type_has_no_entry() -> None:
+    assert catalogue().find("live-events", "course_evaporated") is None
+
+
+def test_type_of_the_other_source_is_not_found() -> None:
+    assert catalogue().find("pns", "course_created") is None
+
+
+def test_no_two_types_share_a_topic() -> None:
+    topics = Counter(type_topic("p", entry.source, entry.name) for entry in _ENTRIES)
+    assert [topic for topic, count in topics.items() if count > 1] == []
+
+
+def test_no_type_has_the_topic_of_unknown_types() -> None:
+    topics = {type_topic("p", entry.source, entry.name) for entry in _ENTRIES}
+    assert topics.isdisjoint({f"p.{s}.{UNRECOGNISED}.v1" for s in ("live-events", "pns")})
+
+
+def test_no_two_types_share_a_table() -> None:
+    tables = Counter(entry.table for entry in _ENTRIES)
+    assert [table for table, count in tables.items() if count > 1] == []
+
+
+def test_no_type_takes_a_reserved_table() -> None:
+    assert [entry.table for entry in _ENTRIES if _RESERVED.fullmatch(entry.table)] == []
+
+
+@pytest.mark.parametrize("entry", _ENTRIES, ids=lambda entry: entry.name)
+def test_key_is_a_declared_field(entry: EventType) -> None:
+    if not entry.key:
+        return
+    assert entry.key[0] in entry.fields
+    declared = entry.fields[entry.key[0]]
+    # an entity is named by a text; a path of two steps goes through an object
+    assert declared in ({"object"} if len(entry.key) > 1 else {"id", "string"})
+
+
+@pytest.mark.parametrize("entry", _ENTRIES, ids=lambda entry: entry.name)
+def test_table_name_fits_every_store(entry: EventType) -> None:
+    assert re.fullmatch(r"[a-z][a-z0-9_]{0,54}", entry.table)
+
+
+@pytest.mark.parametrize("entry", _ENTRIES, ids=lambda entry: entry.name)
+def test_every_type_says_what_it_is_about(entry: EventType) -> None:
+    assert entry.about.strip()
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "table"),
+    [
+        ("live-events", "submission_created", "submission_created"),
+        ("live-events", "quizzes.item_created", "quizzes_item_created"),
+        ("live-events", "quizzes-lti.grade_changed", "quizzes_lti_grade_changed"),
+        ("live-events", "Mixed_Case", "mixed_case"),
+        ("pns", "LtiContextCopyNotice", "lti_context_copy_notice"),
+        ("pns", "LtiHelloWorldNotice", "lti_hello_world_notice"),
+    ],
+)
+def test_table_is_words_in_lower_case(source: str, name: str, table: str) -> None:
+    entry = EventType(source=source, name=name, about="x", fields={})  # type: ignore[arg-type]
+    assert entry.table == table
+
+
+_NESTED = EventType(
+    source="live-events", name="x", about="x", fields={"thing": "object"}, key=("thing", "id")
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "entity"),
+    [
+        ({"thing": {"id": "9"}}, "9"),
+        ({"thing": {"id": ""}}, None),
+        ({"thing": {"id": 9}}, None),
+        ({"thing": {"id": None}}, None),
+        ({"thing": "9"}, None),
+        ({"thing": None}, None),
+        ({}, None),
+    ],
+)
+def test_entity_id_is_a_text_at_the_key_or_nothing(
+    body: dict[str, object], entity: str | None
+) -> None:
+    assert _NESTED.entity_id(body) == entity
+
+
+def test_type_without_a_key_has_no_entity() -> None:
+    entry = EventType(source="live-events", name="x", about="x", fields={"id": "id"})
+    assert entry.entity_id({"id": "9"}) is None

@@ -1,0 +1,260 @@
+"""The trip of one event, with a verifier and a log of our own; after each the ledger balances."""
+
+import asyncio
+from collections import defaultdict
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from ingest.contract.codec import decode
+from ingest.contract.envelope import SOURCES, Source
+from ingest.contract.record import Record
+from ingest.delivering.delivery import Delivery
+from ingest.errors import BadSignature, Malformed, NotDurable, Overloaded, Refusal, Unusable
+from ingest.handover import Claims, SignedRequest
+from ingest.intake import Intake
+from ingest.metrics import Metrics
+from ingest.normalising.identity import event_id
+from ingest.verifying.verifier import Verifier
+from tests.support.builders import (
+    NOW_S,
+    TENANT,
+    live_event,
+    live_event_claims,
+    notice,
+    request,
+    token,
+)
+
+_TOKEN = token(live_event_claims())
+_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class _Verifier:
+    def __init__(self, answer: Claims | Exception) -> None:
+        self.answer = answer
+
+    async def verify(self, request: SignedRequest) -> Claims:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class _Log:
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.failure: Exception | None = None
+        self.may_finish = asyncio.Event()
+        self.may_finish.set()
+
+    async def append(self, record: Record) -> None:
+        await self.may_finish.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.records.append(record)
+
+    async def health(self) -> tuple[bool, str]:
+        return True, "fine"
+
+    async def close(self) -> None:
+        pass
+
+
+class _Trip:
+    def __init__(self, answer: Claims | Exception) -> None:
+        self.metrics = Metrics("p7")
+        self.log = _Log()
+        self.intake = Intake(
+            verifier=cast(Verifier, _Verifier(answer)),
+            delivery=Delivery(self.log),
+            metrics=self.metrics,
+            topic_prefix="campus",
+        )
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, {"process": "p7", **labels}) or 0.0
+
+    def settled(self, outcome: str, reason: str, source: Source = "live-events") -> float:
+        return self.value(
+            "forebay_events_settled_total", source=source, outcome=outcome, reason=reason
+        )
+
+    def ledger(self) -> dict[str, tuple[float, float]]:
+        """Per source: events counted in, and events counted out or still held."""
+        entered: dict[str, float] = defaultdict(float)
+        accounted: dict[str, float] = defaultdict(float)
+        for family in self.metrics.registry.collect():
+            for sample in family.samples:
+                if sample.name == "forebay_events_received_total":
+                    entered[sample.labels["source"]] += sample.value
+                elif sample.name in ("forebay_events_settled_total", "forebay_events_held"):
+                    accounted[sample.labels["source"]] += sample.value
+        return {source: (entered[source], accounted[source]) for source in SOURCES}
+
+    def held(self) -> float:
+        return sum(
+            self.value("forebay_events_held", source=source, lane="in_flight") for source in SOURCES
+        )
+
+
+async def test_event_is_published_with_its_id() -> None:
+    claims = live_event()
+    trip = _Trip(claims)
+    receipt = await trip.intake.accept(
+        SignedRequest(token=_TOKEN, source="live-events", received_at=NOW_S, traceparent=_TRACE)
+    )
+    assert (receipt.outcome, receipt.event_id, receipt.reason) == (
+        "published",
+        event_id(claims),
+        None,
+    )
+    (record,) = trip.log.records
+    assert record.topic == "campus.live-events.course-created.v1"
+    assert dict(record.headers)["traceparent"] == _TRACE.encode()
+    assert decode(record).event_id == receipt.event_id
+
+
+async def test_published_event_is_settled_and_seen() -> None:
+    trip = _Trip(live_event())
+    await trip.intake.accept(request(_TOKEN))
+    assert trip.settled("published", "") == 1
+    assert trip.value("forebay_ack_seconds_count", source="live-events") == 1
+    assert trip.value("forebay_tenant_last_event_timestamp_seconds", tenant=TENANT) == NOW_S
+    assert trip.ledger() == {"live-events": (1, 1), "pns": (0, 0)}
+    assert trip.held() == 0
+
+
+async def test_event_is_held_until_it_is_durable() -> None:
+    trip = _Trip(live_event())
+    trip.log.may_finish.clear()
+    accepting = asyncio.create_task(trip.intake.accept(request(_TOKEN)))
+    await asyncio.sleep(0)
+    assert (trip.held(), trip.ledger()["live-events"]) == (1, (1, 1))
+    assert not accepting.done()
+    trip.log.may_finish.set()
+    await accepting
+    assert (trip.held(), trip.ledger()["live-events"]) == (0, (1, 1))
+
+
+_LOST = BadSignature("secret detail")
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure", "outcome", "reason"),
+    [
+        (_LOST, None, "rejected", "bad_signature"),
+        (Malformed(), None, "rejected", "malformed"),
+        (NotDurable("keys"), None, "not_durable", "not_durable"),
+        (Overloaded("keys"), None, "not_durable", "overloaded"),
+        (ValueError("bug"), None, "not_durable", "internal"),
+        (live_event(), NotDurable("disk"), "not_durable", "not_durable"),
+        (live_event(), Overloaded("queue"), "not_durable", "overloaded"),
+        (live_event(), RuntimeError("bug"), "not_durable", "internal"),
+        (Unusable("expired", live_event()), NotDurable("disk"), "not_durable", "not_durable"),
+    ],
+)
+async def test_event_that_fails_is_settled_by_its_reason(
+    answer: Claims | Exception, failure: Exception | None, outcome: str, reason: str
+) -> None:
+    trip = _Trip(answer)
+    trip.log.failure = failure
+    expected = failure or answer
+    assert isinstance(expected, Exception)
+    with pytest.raises(type(expected)):
+        await trip.intake.accept(request(_TOKEN))
+    assert trip.settled(outcome, reason) == 1
+    assert trip.ledger()["live-events"] == (1, 1)
+    assert trip.held() == 0
+    assert trip.log.records == []
+    assert trip.value("forebay_tenant_last_event_timestamp_seconds", tenant=TENANT) == 0
+
+
+async def test_cancelled_event_is_settled_as_not_durable() -> None:
+    trip = _Trip(live_event())
+    trip.log.may_finish.clear()
+    accepting = asyncio.create_task(trip.intake.accept(request(_TOKEN)))
+    await asyncio.sleep(0)
+    accepting.cancel()
+    await asyncio.wait([accepting])
+    assert accepting.cancelled()
+    assert (trip.held(), trip.ledger()["live-events"]) == (0, (1, 1))
+    assert trip.settled("published", "") == 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "claims"),
+    [
+        ("expired", live_event()),
+        ("unsupported_format", live_event()),
+        ("unreadable_claims", live_event(live_event_claims(metadata=None, body={"n": 2**70}))),
+    ],
+)
+async def test_unusable_event_is_kept_whole_in_quarantine(reason: Any, claims: Claims) -> None:
+    trip = _Trip(Unusable(reason, claims))
+    receipt = await trip.intake.accept(request(b' "' + _TOKEN + b'" '))
+    identity = event_id(claims)
+    assert (receipt.outcome, receipt.event_id, receipt.reason) == ("quarantined", identity, reason)
+    (record,) = trip.log.records
+    assert (record.topic, record.key) == ("campus.quarantine.v1", identity.encode())
+    assert orjson.loads(record.value) == {
+        "metadata": {
+            "event_id": identity,
+            "reason": reason,
+            "received_at": "2026-09-21T14:13:20.000Z",
+            "source": "live-events",
+            "tenant": TENANT,
+        },
+        "token": _TOKEN.decode(),
+    }
+    assert trip.settled("quarantined", reason) == 1
+    assert trip.ledger()["live-events"] == (1, 1)
+
+
+async def test_unreadable_claims_are_kept_under_the_tokens_hash() -> None:
+    trip = _Trip(Unusable("unreadable_claims"))
+    receipt = await trip.intake.accept(request(_TOKEN))
+    assert receipt.event_id is None
+    (record,) = trip.log.records
+    value = orjson.loads(record.value)
+    assert set(value["metadata"]) == {"reason", "received_at", "source"}
+    # sha-256 of the token as text, without what was around it
+    again = _Trip(Unusable("unreadable_claims"))
+    await again.intake.accept(request(b"\n" + _TOKEN))
+    assert again.log.records[0].key == record.key
+    assert len(record.key) == 64
+
+
+async def test_event_without_a_tenant_is_kept_without_one() -> None:
+    claims = live_event()
+    nobody = Claims(
+        source="live-events",
+        format="canvas",
+        issuer=claims.issuer,
+        tenant="",
+        received_at=NOW_S,
+        payload=claims.payload,
+    )
+    trip = _Trip(Unusable("tenant_unknown", nobody))
+    await trip.intake.accept(request(_TOKEN))
+    assert "tenant" not in orjson.loads(trip.log.records[0].value)["metadata"]
+
+
+async def test_caliper_event_goes_to_quarantine_not_away() -> None:
+    trip = _Trip(live_event({"data": [{"id": "urn:uuid:1"}]}, format_="caliper"))
+    receipt = await trip.intake.accept(request(_TOKEN))
+    assert (receipt.outcome, receipt.reason) == ("quarantined", "unsupported_format")
+
+
+async def test_sources_have_their_own_lines() -> None:
+    trip = _Trip(notice())
+    await trip.intake.accept(request(_TOKEN, source="pns"))
+    assert trip.ledger() == {"live-events": (0, 0), "pns": (1, 1)}
+
+
+def test_request_without_any_event_counts_as_one() -> None:
+    trip = _Trip(live_event())
+    refusal: Refusal = Malformed()
+    assert trip.intake.refuse("pns", refusal) is refusal
+    assert trip.settled("rejected", "malformed", "pns") == 1
+    assert trip.ledger()["pns"] == (1, 1)

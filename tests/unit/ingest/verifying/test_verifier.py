@@ -1,0 +1,301 @@
+"""Token to Claims: the order of checks, and what becomes of a token that fails one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ingest.contract.envelope import Source
+from ingest.errors import (
+    AlgorithmNotAllowed,
+    BadSignature,
+    Malformed,
+    Refusal,
+    TenantNotAllowed,
+    UnknownKey,
+    Unsigned,
+    Unusable,
+    WrongIssuer,
+)
+from ingest.handover import Claims
+from ingest.verifying.tenants import LiveEventsPin, Tenant, Tenants
+from ingest.verifying.verifier import Verifier
+from tests.support.builders import (
+    CLIENT,
+    DEPLOYMENT,
+    LIVE_EVENTS_ISSUER,
+    NOTICE_CLAIM,
+    NOW_S,
+    PLATFORM,
+    SUBSCRIPTION,
+    TENANT,
+    FixedKeys,
+    live_event_claims,
+    live_event_metadata,
+    notice_claims,
+    request,
+    signing_key,
+    tenants,
+    token,
+    without,
+)
+from tests.support.keys import base64url
+
+_LEEWAY_S = 300
+_PAST = int(NOW_S) - 4_000
+
+
+class _Bench:
+    """A verifier with one key, and what it told others."""
+
+    def __init__(self, directory: Tenants | None = None, *, allow: bool = True) -> None:
+        self.ignored: list[int] = []
+        self.asked_at: list[float] = []
+        self._allow = allow
+        keys = signing_key()
+        self.verifier = Verifier(
+            keys={
+                "live-events": {LIVE_EVENTS_ISSUER: FixedKeys(LIVE_EVENTS_ISSUER, keys)},
+                "pns": {PLATFORM: FixedKeys(PLATFORM, keys)},
+            },
+            tenants=directory or tenants(),
+            leeway_s=_LEEWAY_S,
+            may_keep_unknown_tenant=self._may_keep,
+            on_ignored_members=self.ignored.append,
+        )
+
+    def _may_keep(self, at_s: float) -> bool:
+        self.asked_at.append(at_s)
+        return self._allow
+
+    async def judge(self, text: bytes, source: Source = "live-events") -> Claims:
+        return await self.verifier.verify(request(text, source=source))
+
+
+async def test_live_event_passes_with_its_tenant() -> None:
+    claims = await _Bench().judge(token(live_event_claims()))
+    assert claims == Claims(
+        source="live-events",
+        format="canvas",
+        issuer=LIVE_EVENTS_ISSUER,
+        tenant=TENANT,
+        received_at=NOW_S,
+        payload=live_event_claims(),
+    )
+
+
+async def test_notice_passes_with_client_and_deployment() -> None:
+    claims = await _Bench().judge(token(notice_claims()), "pns")
+    assert (claims.tenant, claims.client_id, claims.deployment_id) == (TENANT, CLIENT, DEPLOYMENT)
+    assert claims.format == "pns"
+
+
+async def test_token_in_quotes_passes() -> None:
+    assert await _Bench().judge(b' "' + token(live_event_claims()) + b'"\n')
+
+
+async def test_unknown_event_type_and_unknown_fields_pass() -> None:
+    metadata = live_event_metadata(event_name="course_evaporated", heat=7)
+    payload = live_event_claims(metadata=metadata, body={"new": [1]}, extra={"x": 1})
+    assert (await _Bench().judge(token(payload))).payload == payload
+
+
+async def test_future_iat_is_no_ground_for_refusal() -> None:
+    assert await _Bench().judge(token(live_event_claims(iat=int(NOW_S) + 86_400)))
+
+
+async def test_unknown_header_members_are_counted_for_authentic_tokens_only() -> None:
+    bench = _Bench()
+    await bench.judge(token(live_event_claims(), cty="x", zip="y"))
+    await bench.judge(token(live_event_claims()))
+    with pytest.raises(BadSignature):
+        await bench.judge(_forged(token(live_event_claims(), cty="x")))
+    assert bench.ignored == [2]
+
+
+def _forged(text: bytes) -> bytes:
+    head, payload, signature = text.split(b".")
+    return b".".join([head, payload, signature[:10] + b"AAAA" + signature[14:]])
+
+
+def _unreadable(payload: bytes) -> bytes:
+    header = b'{"alg":"RS256","kid":"%s"}' % signing_key().kid.encode()
+    return signing_key().sign_text(header, payload).encode()
+
+
+_STRANGE = live_event_claims(metadata=live_event_metadata(root_account_uuid="not-ours"))
+
+_REFUSED: list[tuple[str, Source, bytes, type[Refusal]]] = [
+    # form before everything
+    ("unsigned JSON", "live-events", b'{"metadata":{}}', Unsigned),
+    ("form, then algorithm", "live-events", b"!" + token({}, alg="HS256"), Malformed),
+    ("refused member, then key", "live-events", token({}, kid="gone", jku="x"), Malformed),
+    # algorithm before issuer
+    (
+        "algorithm, then issuer",
+        "live-events",
+        token({"iss": "x"}, alg="HS256"),
+        AlgorithmNotAllowed,
+    ),
+    ("no algorithm", "live-events", token(live_event_claims(), alg="none"), AlgorithmNotAllowed),
+    # issuer before key and signature
+    ("issuer, then key", "live-events", token({"iss": "x"}, kid="gone"), WrongIssuer),
+    ("issuer, then signature", "live-events", _forged(token({"iss": "x"})), WrongIssuer),
+    ("no issuer", "live-events", token(without(live_event_claims(), "iss")), WrongIssuer),
+    (
+        "issuer of a wrong type",
+        "live-events",
+        token(live_event_claims(iss=[PLATFORM])),
+        WrongIssuer,
+    ),
+    ("issuer of the other endpoint", "live-events", token(notice_claims()), WrongIssuer),
+    ("issuer of the other endpoint", "pns", token(live_event_claims()), WrongIssuer),
+    # key before signature
+    ("key, then signature", "live-events", _forged(token(_STRANGE, kid="gone")), UnknownKey),
+    ("key, then tenant", "live-events", token(_STRANGE, kid="gone"), UnknownKey),
+    # signature before tenant, time and claims
+    ("signature, then tenant", "live-events", _forged(token(_STRANGE)), BadSignature),
+    ("signature, then time", "live-events", _forged(token(live_event_claims(exp=1))), BadSignature),
+    (
+        "another's signature",
+        "live-events",
+        token(live_event_claims(), key="stranger", kid=signing_key().kid),
+        BadSignature,
+    ),
+    (
+        "no signature",
+        "live-events",
+        token(live_event_claims()).rpartition(b".")[0] + b".",
+        BadSignature,
+    ),
+    # tenant before time and claims
+    ("tenant, then time", "live-events", token({**_STRANGE, "exp": _PAST}), TenantNotAllowed),
+    ("tenant, then claims", "live-events", token({**_STRANGE, "body": 0}), TenantNotAllowed),
+    ("client", "pns", token(notice_claims(aud="other", azp="other")), TenantNotAllowed),
+    ("client, then time", "pns", token(notice_claims(aud="other", exp=1)), TenantNotAllowed),
+    ("no client", "pns", token(without(notice_claims(), "aud", "azp")), TenantNotAllowed),
+    ("launch", "pns", token(without(notice_claims(), NOTICE_CLAIM)), Malformed),
+    ("expired launch", "pns", token(without(notice_claims(exp=1), NOTICE_CLAIM)), Malformed),
+    ("notice that is none", "pns", token(notice_claims(**{NOTICE_CLAIM: "x"})), Malformed),
+    # claims that nobody can read, and nobody of ours signed
+    ("unreadable and forged", "live-events", _forged(_unreadable(b"{broken")), Malformed),
+    (
+        "unreadable, unknown key",
+        "live-events",
+        _unreadable(b"{").replace(base64url(b"{").encode(), base64url(b"[").encode()),
+        Malformed,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "first"),
+    [case[1:] for case in _REFUSED],
+    ids=[f"{case[0]} ({case[1]})" for case in _REFUSED],
+)
+async def test_first_check_that_fails_names_the_reason(
+    source: Source, text: bytes, first: type[Refusal]
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        await _Bench().judge(text, source)
+    assert type(caught.value) is first
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        (live_event_claims(exp=_PAST), "expired"),
+        (live_event_claims(nbf=int(NOW_S) + 1_000), "expired"),
+        (live_event_claims(exp=_PAST, body=0), "expired"),
+        (without(live_event_claims(), "exp"), "unreadable_claims"),
+        (live_event_claims(exp="soon"), "unreadable_claims"),
+        (live_event_claims(sub=5), "unreadable_claims"),
+        (without(live_event_claims(), "body"), "unsupported_format"),
+    ],
+)
+async def test_authentic_but_unusable_token_is_for_quarantine(
+    claims: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(Unusable) as caught:
+        await _Bench().judge(token(claims))
+    assert caught.value.reason == reason
+    assert caught.value.claims is not None
+    assert caught.value.claims.tenant == TENANT
+
+
+async def test_expired_notice_is_for_quarantine_not_refused() -> None:
+    with pytest.raises(Unusable) as caught:
+        await _Bench().judge(token(notice_claims(exp=_PAST)), "pns")
+    assert caught.value.reason == "expired"
+
+
+async def test_time_is_judged_by_when_the_token_came() -> None:
+    text = token(live_event_claims(exp=1_000))
+    claims = await _Bench().verifier.verify(request(text, at=1_100.0))
+    assert claims.received_at == 1_100.0
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"{broken", b"[]", b"", b'{"a":"\xff"}', b'{"a":' * 300 + b"0" + b"}" * 300],
+    ids=repr,
+)
+@pytest.mark.parametrize("source", ["live-events", "pns"])
+async def test_unreadable_claims_with_a_genuine_signature_are_kept(
+    payload: bytes, source: Source
+) -> None:
+    with pytest.raises(Unusable) as caught:
+        await _Bench().judge(_unreadable(payload), source)
+    assert (caught.value.reason, caught.value.claims) == ("unreadable_claims", None)
+
+
+_NO_ACCOUNT = live_event_claims(metadata={"event_name": "user_created"})
+
+
+async def test_event_without_an_account_belongs_to_the_pinned_subscription() -> None:
+    pin = LiveEventsPin(root_account_uuid="r", subscription_ids=frozenset({SUBSCRIPTION}))
+    bench = _Bench(Tenants([Tenant(name="by-subscription", live_events=(pin,))]))
+    assert (await bench.judge(token(_NO_ACCOUNT))).tenant == "by-subscription"
+    assert bench.asked_at == []
+
+
+async def test_event_without_a_tenant_is_kept_while_the_allowance_lasts() -> None:
+    bench = _Bench()
+    with pytest.raises(Unusable) as caught:
+        await bench.judge(token(_NO_ACCOUNT))
+    assert caught.value.reason == "tenant_unknown"
+    assert caught.value.claims is not None
+    assert caught.value.claims.tenant == ""
+    assert bench.asked_at == [NOW_S]
+
+
+async def test_event_without_a_tenant_is_refused_beyond_the_allowance() -> None:
+    with pytest.raises(TenantNotAllowed):
+        await _Bench(allow=False).judge(token(_NO_ACCOUNT))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_forged, lambda text: text.replace(b".", b".A", 1)],
+)
+async def test_forged_event_without_a_tenant_uses_up_no_allowance(
+    spoil: Callable[[bytes], bytes],
+) -> None:
+    bench = _Bench()
+    with pytest.raises(Refusal):
+        await bench.judge(spoil(token(_NO_ACCOUNT)))
+    assert bench.asked_at == []
+
+
+async def test_irregular_claims_are_flagged() -> None:
+    text = signing_key().sign_text(
+        b'{"alg":"RS256","kid":"%s"}' % signing_key().kid.encode(),
+        b'{"iss":"%s","exp":%d,"metadata":{"event_name":"x","root_account_uuid":"%s","n":NaN},'
+        b'"body":{}}'
+        % (
+            LIVE_EVENTS_ISSUER.encode(),
+            int(NOW_S) + 60,
+            live_event_metadata()["root_account_uuid"].encode(),
+        ),
+    )
+    assert (await _Bench().judge(text.encode())).irregular
