@@ -52,7 +52,8 @@ def load(model: type[SettingsT]) -> SettingsT:
     try:
         return model()
     except ValidationError as error:
-        raise SettingsError(problems(error, _variable)) from None
+        lines = problems(error, _variable)
+    raise SettingsError(lines)  # out here it drags no values along as its context
 
 
 def problems(error: ValidationError, place: Callable[[tuple[int | str, ...]], str]) -> str:
