@@ -1,0 +1,50 @@
+"""What ingest writes and what consumers read stay what they were."""
+
+import orjson
+import pytest
+
+from ingest.contract.catalogue import catalogue
+from ingest.contract.envelope import Source
+from tests.contract.golden import (
+    DIRECTORY,
+    all_rows,
+    examples,
+    golden,
+    path_of,
+    record_of,
+    rows,
+    text,
+)
+from tests.emulator.school import LiveEvent, Notice
+
+
+@pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
+def test_ingest_writes_the_golden_record(example: LiveEvent | Notice) -> None:
+    assert text(golden(example)) == path_of(example.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in DIRECTORY.glob("*.json")))
+def test_projections_read_the_golden_record(name: str) -> None:
+    stored = orjson.loads(path_of(name).read_bytes())
+    assert rows(record_of(stored["record"])) == stored["rows"]
+
+
+def test_every_type_of_the_corpus_has_a_golden_file_and_no_other() -> None:
+    assert {path.stem for path in DIRECTORY.glob("*.json")} == {e.name for e in examples()}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in DIRECTORY.glob("*.json")))
+def test_events_table_keeps_metadata_and_body_whole(name: str) -> None:
+    stored = orjson.loads(path_of(name).read_bytes())["record"]
+    kept = all_rows(record_of(stored))[0].values
+    assert orjson.loads(kept["metadata"]) == stored["value"]["metadata"]
+    assert orjson.loads(kept["body"]) == stored["value"]["body"]
+
+
+def test_known_types_get_a_row_in_their_own_table() -> None:
+    for example in examples():
+        source: Source = "pns" if isinstance(example, Notice) else "live-events"
+        entry = catalogue().find(source, example.name)
+        tables = [row["table"] for row in golden(example)["rows"]]
+        assert tables[0] == "events"
+        assert (entry is not None and entry.table in tables) or entry is None
