@@ -41,7 +41,7 @@ lock-check: ## locks name no host
 	@! grep -nE 'https?://|^--' requirements/*.txt
 
 unit: $(DEV) ## unit and property tests on this Python
-	$(BIN)/python -m pytest tests/unit tests/property
+	$(BIN)/python -m pytest tests/unit tests/contract tests/property
 
 unit-others: $(DEV) ## unit and property tests on every other Python that is installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/other_pythons.sh

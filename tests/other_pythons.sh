@@ -21,5 +21,5 @@ for version in 3.11 3.12 3.13 3.14; do
   [ -x "$venv/bin/python" ] || uv venv --quiet --no-python-downloads --python "$python" "$venv"
   uv pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements/dev.txt
   uv pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
-  "$venv/bin/python" -m pytest --quiet -p no:cacheprovider tests/unit tests/property
+  "$venv/bin/python" -m pytest --quiet -p no:cacheprovider tests/unit tests/contract tests/property
 done

@@ -127,6 +127,8 @@ def _read_header(segment: bytes) -> Header:
         raise Malformed("header is not JSON") from error
     if not isinstance(members, dict) or _FORBIDDEN_MEMBERS & members.keys():
         raise Malformed("header is not an object, or has a member that is refused")
+    if _is_too_deep(members):  # how deep the parser itself goes differs between Pythons
+        raise Malformed("header nested too deeply")
     alg, kid = members.get("alg"), members.get("kid")
     if not isinstance(alg, str):
         raise Malformed("header without alg")
