@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import itertools
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -77,7 +76,7 @@ async def _demonstrate(seed: int, settings: dict[str, str]) -> list[str]:
         )
         worker = processes.worker(DIRECTORY, settings=settings)
         if settings:
-            await asyncio.to_thread(_make_topics, settings)
+            await asyncio.to_thread(processes.make_topics, settings)
         with contextlib.ExitStack() as stack:
             for program in (receiver, worker):
                 await asyncio.to_thread(stack.enter_context, program)
@@ -213,11 +212,6 @@ def _broker() -> Iterator[dict[str, str]]:
             "FOREBAY_KAFKA__BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
             "FOREBAY_TOPICS__PARTITIONS": "1",
         }
-
-
-def _make_topics(settings: dict[str, str]) -> None:
-    command = [str(Path(sys.executable).with_name("forebay-ingest")), "topics", "apply"]
-    subprocess.run(command, env=settings, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -142,12 +142,7 @@ def _targets(canvas: Canvas, directory: Path) -> Iterator[list[Target]]:
         Cluster(directory=directory / "kafka-data") as cluster,
     ):
         settings = {"FOREBAY_KAFKA__BOOTSTRAP_SERVERS": cluster.bootstrap_servers}
-        subprocess.run(
-            [str(Path(sys.executable).with_name("forebay-ingest")), "topics", "apply"],
-            env=settings,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        processes.make_topics(settings)
         with _receiver(canvas, directory / "kafka", "Kafka, acks=all", settings) as kafka:
             yield [bare, embedded, kafka]
 

@@ -33,9 +33,8 @@ class Program:
     ) -> None:
         self.log_file = log_file
         self.admin_url = f"http://127.0.0.1:{admin_port}"
-        self._command = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
-        own = {name: value for name, value in os.environ.items() if not _is_setting(name)}
-        self._environment = {**own, **settings}
+        self._command = [_beside_python(command[0]), *command[1:]]
+        self._environment = _own_environment(settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -162,6 +161,16 @@ def worker(directory: Path, *, settings: Mapping[str, str] | None = None) -> Pro
     )
 
 
+def make_topics(settings: Mapping[str, str]) -> None:
+    """Runs `forebay-ingest topics apply` with these settings alone."""
+    subprocess.run(
+        [_beside_python("forebay-ingest"), "topics", "apply"],
+        env=_own_environment(settings),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 def store(directory: Path) -> Path:
     """The DuckDB file that a worker of this directory writes."""
     return directory / "forebay.duckdb"
@@ -174,5 +183,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _is_setting(name: str) -> bool:
-    return name.startswith("FOREBAY_")
+def _beside_python(program: str) -> str:
+    return str(Path(sys.executable).with_name(program))
+
+
+def _own_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}
+    return {**own, **settings}

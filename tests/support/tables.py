@@ -29,14 +29,13 @@ def event_ids(path: Path, table: str = "events") -> list[str]:
 
 
 def wait_for_events(path: Path, count: int, *, timeout_s: float = 30.0) -> None:
-    """Blocks until the events table has so many rows, or raises TimeoutError."""
+    """Blocks until the events table has so many rows. Raises TimeoutError."""
     deadline = time.monotonic() + timeout_s
+    found = 0
     while time.monotonic() < deadline:
-        if (
-            path.exists()
-            and (found := query(path, "select count(*) from canvas.events")[0][0]) >= count
-        ):
+        if path.exists():
+            found = query(path, "select count(*) from canvas.events")[0][0]
+        if found >= count:
             return
         time.sleep(0.1)
-    found = query(path, "select count(*) from canvas.events")[0][0]
     raise TimeoutError(f"{found} of {count} events are in the table after {timeout_s:.0f} s")
