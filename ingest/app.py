@@ -68,6 +68,7 @@ async def running(settings: Settings, directory: Directory) -> AsyncIterator[Add
     async with contextlib.AsyncExitStack() as stack:
         public = stack.enter_context(bound_socket(settings.http.host, settings.http.port))
         admin = stack.enter_context(bound_socket(settings.admin.host, settings.admin.port))
+        addresses = Addresses(public=_address(public), admin=_address(admin))
         tls = _tls(settings.http)
         metrics = Metrics()
         durable_log = _open_log(settings)
@@ -98,7 +99,7 @@ async def running(settings: Settings, directory: Directory) -> AsyncIterator[Add
                 shutdown_timeout_s=settings.http.shutdown_timeout_s,
             )
         )
-        yield Addresses(public=_address(public), admin=_address(admin))
+        yield addresses
 
 
 def _open_log(settings: Settings) -> Log:

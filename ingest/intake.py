@@ -6,6 +6,7 @@ import time
 from ingest.contract.codec import encode
 from ingest.contract.envelope import Source
 from ingest.contract.quarantine import quarantine_record
+from ingest.contract.topics import MAX_RECORD_BYTES
 from ingest.delivering.delivery import Delivery
 from ingest.errors import Refusal, Unusable
 from ingest.handover import Receipt, SignedRequest
@@ -35,9 +36,11 @@ class Intake:
             try:
                 claims = await self._verifier.verify(request)
                 envelope = normalise(claims)
+                record = encode(envelope, prefix=self._prefix, traceparent=request.traceparent)
+                if record.size_bytes > MAX_RECORD_BYTES:
+                    raise Unusable("too_large_for_topic", claims)
             except Unusable as flaw:
                 return entry.accepted(await self._quarantine(request, flaw))
-            record = encode(envelope, prefix=self._prefix, traceparent=request.traceparent)
             receipt = await self._delivery.deliver(
                 record, outcome="published", event_id=envelope.event_id
             )

@@ -6,11 +6,15 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
+import structlog
 from aiohttp import web
 
+from ingest.contract.operating.admin import start
 from ingest.errors import Malformed
 from ingest.metrics import Metrics
 from ingest.receiver import Receiver, problem
+
+log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
 _LINGERING_S = 2.0
@@ -29,9 +33,13 @@ async def receiving(
     server = _Server(receiver.handle, metrics=metrics)
     runner = web.ServerRunner(server, shutdown_timeout=shutdown_timeout_s)
     await runner.setup()
+    site = web.SockSite(runner, bound, ssl_context=tls, backlog=_BACKLOG)
     try:
-        await web.SockSite(runner, bound, ssl_context=tls, backlog=_BACKLOG).start()
+        await start(site)
         yield
+        await site.stop()
+        # aiohttp's own shutdown stops reading at once, and would cut a body that is half here
+        await receiver.drain(shutdown_timeout_s)
     finally:
         await runner.cleanup()
 
@@ -53,6 +61,10 @@ class _Connection(web.RequestHandler):
     def __init__(self, manager: web.Server, metrics: Metrics, **options: Any) -> None:
         super().__init__(manager, **options)
         self._metrics = metrics
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        # whatever a client does to its connection wakes nobody, and must not be quoted
+        log.debug("a connection broke")
 
     def handle_error(
         self,

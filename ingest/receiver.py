@@ -4,6 +4,7 @@ Source: RFC 9110 for methods and status codes, RFC 9457 for problem details.
 """
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -44,6 +45,7 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 # without it aiohttp names its own version
 _HEADERS = {"Server": "forebay"}
 
+Endpoint = Callable[[web.BaseRequest], Awaitable[web.Response]]
 Judged = Receipt | Refusal
 
 
@@ -53,6 +55,10 @@ class Limits:
 
     body_timeout_s: float
     max_in_flight: int
+
+
+class BrokenBody(Malformed):
+    """The body's framing or encoding is broken."""
 
 
 class BodyCut(Exception):
@@ -67,7 +73,9 @@ class Receiver:
         self._metrics = metrics
         self._limits = limits
         self._in_flight = 0
-        self._endpoints: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._endpoints: dict[str, Endpoint] = {
             "/live-events": self._live_events,
             "/pns": self._pns,
         }
@@ -84,6 +92,25 @@ class Receiver:
             return problem(Overloaded())
         self._in_flight += 1
         try:
+            answer = await self._answer(endpoint, request)
+        finally:
+            self._in_flight -= 1
+        if self._draining:
+            answer.force_close()
+            if not self._in_flight:
+                self._idle.set()
+        return answer
+
+    async def drain(self, timeout_s: float) -> None:
+        """Ends every connection after its next answer; returns when nothing is under way."""
+        self._draining = True
+        if self._in_flight:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._idle.wait()
+
+    async def _answer(self, endpoint: Endpoint, request: web.BaseRequest) -> web.Response:
+        try:
             return await endpoint(request)
         except BodyCut:
             self._metrics.aborted("disconnected")
@@ -94,8 +121,6 @@ class Receiver:
             # the answer must be one that makes Canvas try again, whatever our bug is
             log.error("unexpected error", cause=type(error).__name__, at=place_of(error))
             return problem(NotDurable())
-        finally:
-            self._in_flight -= 1
 
     async def _live_events(self, request: web.BaseRequest) -> web.Response:
         body = await self._body(request, LIVE_EVENT_MAX_BYTES)
@@ -154,7 +179,7 @@ class Receiver:
         except ConnectionError as error:
             raise BodyCut from error
         except (web.RequestPayloadError, ValueError):
-            refusal = Malformed("the body's framing or encoding is broken")
+            refusal = BrokenBody()
         self._metrics.aborted(refusal.reason)
         raise refusal
 
@@ -196,8 +221,8 @@ def problem(
         content_type="application/problem+json",
         headers=headers,
     )
-    if isinstance(refusal, TooLarge | RequestTimeout | Overloaded):
-        response.force_close()  # the rest of the body is not worth reading
+    if isinstance(refusal, TooLarge | RequestTimeout | Overloaded | BrokenBody):
+        response.force_close()  # what follows is not worth reading, or cannot be told apart
     return response
 
 

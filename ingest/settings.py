@@ -89,3 +89,12 @@ class Settings(EnvironmentSettings):
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicsSettings = TopicsSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _listeners_differ(self) -> "Settings":
+        if self.http.port == self.admin.port != 0:
+            raise ValueError(
+                f"FOREBAY_HTTP__PORT and FOREBAY_ADMIN__PORT are both {self.http.port},"
+                " but one is public and one is not"
+            )
+        return self

@@ -12,6 +12,9 @@ PREFIX_PATTERN = r"[a-z0-9.-]+"
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Largest record, in bytes, that topics, producer and consumer all agree to."""
 
+MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 1024
+"""Largest record that surely fits into a message with what Kafka adds to it."""
+
 UNRECOGNISED = "unrecognised"
 
 

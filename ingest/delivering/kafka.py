@@ -27,6 +27,7 @@ _MAX_WAITING = 10_000
 _RETRY_START_S = 2.0
 _CLOSE_TIMEOUT_S = 5.0
 _PROBE_TIMEOUT_S = 1.0
+_METADATA_MAX_AGE_MS = 30_000
 
 
 class KafkaLog:
@@ -115,19 +116,14 @@ class KafkaLog:
                 async with asyncio.timeout(self._publish_timeout_s):
                     known = await producer.partitions_for(topic)
             except (KafkaError, TimeoutError) as error:
-                raise NotDurable(f"{topic}: {type(error).__name__}") from error
+                # no such topic, or no answer at all: `health` finds out which
+                self._failure = f"{topic}: {type(error).__name__}"
+                raise NotDurable(self._failure) from error
         return len(known)
 
     async def _start(self) -> None:
         while True:
-            producer = AIOKafkaProducer(
-                **self._options,
-                acks="all",
-                max_batch_size=_MAX_BATCH_BYTES,
-                max_request_size=MAX_MESSAGE_BYTES,
-                request_timeout_ms=int(self._publish_timeout_s * 1000),
-                metadata_max_age_ms=30_000,
-            )
+            producer = self._new_producer()
             try:
                 await producer.start()
             except Exception as error:  # connection, authentication, TLS: each may heal
@@ -138,6 +134,16 @@ class KafkaLog:
             else:
                 self._producer, self._failure = producer, None
                 return
+
+    def _new_producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **self._options,
+            acks="all",
+            max_batch_size=_MAX_BATCH_BYTES,
+            max_request_size=MAX_MESSAGE_BYTES,
+            request_timeout_ms=int(self._publish_timeout_s * 1000),
+            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+        )
 
 
 def _batch(producer: AIOKafkaProducer, records: Iterable[Record]) -> BatchBuilder:

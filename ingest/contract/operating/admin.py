@@ -74,13 +74,21 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return taken
 
 
+async def start(site: web.SockSite) -> None:
+    """Begins to listen. Raises SettingsError where somebody else came first."""
+    try:
+        await site.start()
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {site.name}: {error.strerror}") from None
+
+
 @contextlib.asynccontextmanager
 async def listening(app: web.Application, taken: socket.socket) -> AsyncIterator[None]:
     """Serves the application on a bound socket while the block runs."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.SockSite(runner, taken).start()
+        await start(web.SockSite(runner, taken))
         yield
     finally:
         await runner.cleanup()

@@ -58,10 +58,8 @@ def load(model: type[SettingsT]) -> SettingsT:
 
 def problems(error: ValidationError, place: Callable[[tuple[int | str, ...]], str]) -> str:
     """A line for each thing wrong: where, in the user's terms, and what; never the value."""
-    return "\n".join(
-        f"{place(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
-        for item in error.errors()
-    )
+    found = [(item["loc"], item["msg"].removeprefix("Value error, ")) for item in error.errors()]
+    return "\n".join(f"{place(at)}: {what}" if at else what for at, what in found)
 
 
 def variables(settings: BaseModel) -> dict[str, Any]:

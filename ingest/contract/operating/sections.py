@@ -2,18 +2,26 @@
 
 import ssl
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from ingest.contract.operating.environment import Section
+from ingest.contract.operating.environment import Section, SettingsError
 from ingest.contract.topics import PREFIX_PATTERN
+
+
+def _addresses(text: str) -> str:
+    for address in text.split(","):
+        host, _, port = address.strip().rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 65_536):
+            raise ValueError("must be host:port, or several with commas between them")
+    return text
 
 
 class KafkaSettings(Section):
     """How to reach Kafka. Without `bootstrap_servers` the embedded event log takes its place."""
 
-    bootstrap_servers: str | None = None
+    bootstrap_servers: Annotated[str, AfterValidator(_addresses)] | None = None
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     sasl_username: str | None = None
@@ -29,7 +37,7 @@ class KafkaSettings(Section):
         return self
 
     def client_options(self) -> dict[str, Any]:
-        """Keyword arguments that every aiokafka client takes."""
+        """Keyword arguments that every aiokafka client takes. Raises SettingsError."""
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": self.security_protocol,
@@ -40,8 +48,15 @@ class KafkaSettings(Section):
             options["sasl_plain_username"] = self.sasl_username
             options["sasl_plain_password"] = self.sasl_password.get_secret_value()
         if self.security_protocol.endswith("SSL"):
-            options["ssl_context"] = ssl.create_default_context(cafile=self.ssl_ca_file)
+            options["ssl_context"] = self._tls()
         return options
+
+    def _tls(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.ssl_ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            reason = error.strerror or "not a certificate"
+            raise SettingsError(f"FOREBAY_KAFKA__SSL_CA_FILE: {reason}") from None
 
 
 class TopicsSettings(Section):
