@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import Counter, Gauge, Histogram
 
 from consumers.handover import PoisonReason
+from ingest.contract.operating.metrics import new_registry
 
 _WRITE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -14,9 +15,8 @@ class Metrics:
     """One worker's metrics, in a registry of their own."""
 
     def __init__(self, worker: str) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self._worker = worker
-        ProcessCollector(registry=self.registry)
         self._lag_records = self._gauge(
             "consumer_lag_records", "Records in the log that are not in the tables yet."
         )

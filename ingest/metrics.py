@@ -8,24 +8,23 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ingest.contract.envelope import SOURCES, Source
+from ingest.contract.operating.metrics import new_registry
 from ingest.errors import Refusal, Unavailable
 from ingest.handover import Receipt
 
 _ACK_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-
-disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
     """The receiver's metrics, in a registry of their own; for the event loop's thread only."""
 
     def __init__(self, process: str = "0") -> None:
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self._process = process
         self._ledger = Ledger()
         self.registry.register(_LedgerCollector(process, self._ledger))
