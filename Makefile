@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
+ASYNCAPI := build/asyncapi
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports unit unit-others integration coverage bench \
-	kafka lock lock-check clean
+	kafka contract lock lock-check clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,11 +47,16 @@ unit: $(DEV) ## unit and property tests on this Python
 unit-others: $(DEV) ## unit and property tests on every other Python that is installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/other_pythons.sh
 
-integration: $(DEV) ## tests with real parts: processes, a Kafka broker
+integration: $(DEV) $(ASYNCAPI)/.installed ## tests with real parts: processes, a Kafka broker
 	$(BIN)/python -m pytest tests/integration
 
-coverage: $(DEV) ## all tests on this Python, with coverage
+coverage: $(DEV) $(ASYNCAPI)/.installed ## all tests on this Python, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+contract: $(DEV) ## write the published contract anew: deploy/contract
+	$(BIN)/python -m tests.contract.examples
+	rm -rf deploy/contract
+	$(BIN)/forebay-ingest schema export --out deploy/contract
 
 bench: $(DEV) ## measure what an event costs
 	$(BIN)/python -m tests.bench
@@ -85,3 +91,11 @@ $(DEV): $(RUNTIME) requirements/dev.txt
 	@echo "installing what the tests need"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
+
+# AsyncAPI's own parser, which one test asks; that test says so where there is no npm
+$(ASYNCAPI)/.installed: tests/contract/asyncapi/package-lock.json
+	@mkdir -p $(ASYNCAPI)
+	@cp tests/contract/asyncapi/package.json tests/contract/asyncapi/package-lock.json $(ASYNCAPI)
+	@if command -v npm >/dev/null; then echo "installing what checks the AsyncAPI document"; \
+		npm ci --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --loglevel=error \
+		&& touch $@; fi

@@ -15,6 +15,7 @@ from ingest.contract.operating import logs
 from ingest.contract.operating.environment import SettingsError, load, variables
 from ingest.contract.topics import ingest_topics
 from ingest.delivering import topic_admin
+from ingest.schema_commands import schema
 from ingest.settings import Settings
 from ingest.tenants_file import read_tenants
 
@@ -89,6 +90,9 @@ def topics_apply(as_json: bool) -> None:
     options = settings.kafka.client_options()
     made = set(_run(topic_admin.make(options, names, settings.topics)))
     _print_topics({name: "made" if name in made else "present" for name in names}, as_json)
+
+
+main.add_command(schema)
 
 
 @main.group()

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
@@ -13,7 +13,15 @@ from ingest.contract.envelope import SOURCES, Envelope, Source
 FieldType = Literal[
     "id", "ids", "string", "integer", "number", "boolean", "timestamp", "object", "array"
 ]
-_FIELD_TYPES = frozenset(get_args(FieldType))
+FIELD_TYPES: frozenset[str] = frozenset(get_args(FieldType))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldNote:
+    """What a field holds; `scope` is that of an id, where it is known."""
+
+    about: str
+    scope: Literal["global", "local", "service", "opaque"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +30,7 @@ class EventType:
 
     `name` is as Canvas writes it. `fields` are the body's top-level fields; every one may be null
     or absent. `key` is the path in the body to the id of the entity that the event is about.
+    `notes` say of every field what it holds.
     """
 
     source: Source
@@ -29,6 +38,10 @@ class EventType:
     about: str
     fields: Mapping[str, FieldType]
     key: tuple[str, ...] = ()
+    category: str = ""
+    entity: str | None = None
+    documented: bool = True
+    notes: Mapping[str, FieldNote] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -79,12 +92,26 @@ def _entries(data: Mapping[str, Any]) -> Iterator[EventType]:
 
 
 def _entry(source: Source, name: str, entry: Mapping[str, Any]) -> EventType:
-    fields = {field: spec["type"] for field, spec in entry.get("fields", {}).items()}
-    unknown = set(fields.values()) - _FIELD_TYPES
+    fields = {field_name: spec["type"] for field_name, spec in entry.get("fields", {}).items()}
+    unknown = set(fields.values()) - FIELD_TYPES
     if unknown:
         raise ValueError(f"catalogue: {name} has fields of unknown type {sorted(unknown)}")
     key = tuple(entry["key"].split(".")) if "key" in entry else ()
-    return EventType(source=source, name=name, about=entry["about"], fields=fields, key=key)
+    return EventType(
+        source=source,
+        name=name,
+        about=entry["about"],
+        fields=fields,
+        key=key,
+        category=entry["category"],
+        entity=entry.get("entity"),
+        documented=entry.get("documented", True),
+        notes={field_name: _note(spec) for field_name, spec in entry.get("fields", {}).items()},
+    )
+
+
+def _note(spec: Mapping[str, Any]) -> FieldNote:
+    return FieldNote(about=spec["about"], scope=spec.get("scope"))
 
 
 def _snake(camel: str) -> str:

@@ -60,6 +60,11 @@ def decode(record: StoredRecord | Record) -> Envelope:
     return Envelope(metadata, body)
 
 
+def ce_type(source: Source, event_type: str) -> str:
+    """A type as CloudEvents names it: `com.instructure.canvas.submission_created`."""
+    return _CE_TYPE_PREFIX[source] + event_type
+
+
 def _headers(
     envelope: Envelope, entity_id: str | None, traceparent: str | None
 ) -> tuple[tuple[str, bytes], ...]:
@@ -86,6 +91,6 @@ def _headers(
 def _type_headers(source: Source, event_type: str, issuer: str) -> tuple[tuple[str, bytes], ...]:
     return (
         ("ce_source", issuer.encode()),
-        ("ce_type", (_CE_TYPE_PREFIX[source] + event_type).encode()),
+        ("ce_type", ce_type(source, event_type).encode()),
         ("ce_dataschema", schema_id(source, event_type).encode()),
     )

@@ -16,6 +16,7 @@ MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 1024
 """Largest record that surely fits into a message with what Kafka adds to it."""
 
 UNRECOGNISED = "unrecognised"
+QUARANTINE = "quarantine.v1"
 
 
 def topic_of(envelope: Envelope, prefix: str) -> str:
@@ -26,7 +27,7 @@ def topic_of(envelope: Envelope, prefix: str) -> str:
 @lru_cache(maxsize=4096)
 def type_topic(prefix: str, source: Source, event_type: str) -> str:
     """The topic of a type by its name as Canvas writes it."""
-    return f"{prefix}.{_versioned_name(source, event_type)}"
+    return f"{prefix}.{schema_name(source, event_type)}"
 
 
 def topic_name(source: Source, event_type: str) -> str:
@@ -38,7 +39,7 @@ def topic_name(source: Source, event_type: str) -> str:
 
 def quarantine_topic(prefix: str) -> str:
     """Where authentic but unusable tokens are kept."""
-    return f"{prefix}.quarantine.v1"
+    return f"{prefix}.{QUARANTINE}"
 
 
 def dead_letter_topic(prefix: str, worker: str) -> str:
@@ -65,10 +66,11 @@ def ingest_topics(prefix: str) -> list[str]:
 
 def schema_id(source: Source, event_type: str) -> str:
     """The id of the schema that an envelope of this type follows, a URN."""
-    return f"urn:forebay:schema:{_versioned_name(source, event_type)}"
+    return f"urn:forebay:schema:{schema_name(source, event_type)}"
 
 
-def _versioned_name(source: Source, event_type: str) -> str:
+def schema_name(source: Source, event_type: str) -> str:
+    """The topic's name without its prefix, which is the schema's name too."""
     known = catalogue().find(source, event_type) is not None
     return f"{source}.{topic_name(source, event_type) if known else UNRECOGNISED}.v1"
 

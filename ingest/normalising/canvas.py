@@ -8,6 +8,7 @@ from typing import Any
 
 from ingest.contract.catalogue import catalogue
 from ingest.contract.envelope import Envelope
+from ingest.contract.metadata import our_fields
 from ingest.handover import Claims
 from ingest.normalising import metadata as flat
 from ingest.normalising import values
@@ -49,7 +50,9 @@ def _add_subscription(metadata: dict[str, Any], subscription: Any, issues: Issue
     if isinstance(subscription, dict):
         for name, value in subscription.items():
             path = f"subscription_{name}"
-            metadata[path] = values.field(None, name, value, f"metadata.{path}", issues)
+            declared = our_fields().get(path)
+            kind = declared.type if declared else None
+            metadata[path] = values.field(kind, name, value, f"metadata.{path}", issues)
     elif subscription is not None:
         metadata["subscription"] = values.by_shape(subscription, "metadata.subscription", issues)
 

@@ -4,32 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingest.contract.catalogue import FieldType
+from ingest.contract.metadata import our_fields, signed_fields
 from ingest.handover import Claims
 from ingest.normalising import values
 from ingest.normalising.identity import event_id
 from ingest.normalising.values import Issues
 
-OURS = frozenset(
-    {
-        "event_id",
-        "event_type",
-        "received_at",
-        "source",
-        "format",
-        "tenant",
-        "subscription_id",
-        "subscription_owner_id",
-        "trigger",
-        "issuer",
-        "client_id",
-        "deployment_id",
-        "notice_id",
-        "issues",
-    }
-)
+OURS = frozenset(our_fields())
 """Names that only we may set: a signed field of such a name is kept beside ours."""
 
-_DECLARED: Mapping[str, FieldType] = {"event_time": "timestamp"}
+_DECLARED: Mapping[str, FieldType] = {name: field.type for name, field in signed_fields().items()}
 
 
 def ours(claims: Claims, event_type: str) -> dict[str, Any]:

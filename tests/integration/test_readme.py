@@ -25,7 +25,7 @@ def test_query_of_the_readme_sees_rows_while_the_worker_runs(tmp_path: Path) -> 
     with processes.worker(tmp_path, settings=settings):
         tables.wait_for_events(database, 1)
         printed = subprocess.run(
-            [sys.executable, "-c", _python_of_the_readme()],
+            [sys.executable, "-c", python_of_the_readme("duckdb")],
             cwd=tmp_path,
             check=True,
             capture_output=True,
@@ -41,6 +41,8 @@ def test_commands_of_the_readme_exist() -> None:
     assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()
 
 
-def _python_of_the_readme() -> str:
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def python_of_the_readme(library: str) -> str:
+    """The one program of the README that imports `library`."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (block,) = (b for b in blocks if re.search(rf"^(import|from) {library}\b", b, re.MULTILINE))
     return str(block)

@@ -1,5 +1,7 @@
 """Envelopes as records, read back by us and by the CloudEvents project's own package."""
 
+import subprocess
+import sys
 from typing import Any
 
 import orjson
@@ -178,3 +180,20 @@ def test_value_that_is_no_envelope_is_undecodable(value: bytes) -> None:
 
 def _record(value: bytes) -> Record:
     return Record(topic="t", key=b"k", value=value)
+
+
+def test_reading_a_record_needs_no_server_nor_client_library() -> None:
+    script = (
+        "import sys\n"
+        "absent = 'aiohttp aiokafka cryptography jwt uvloop duckdb pyarrow'.split()\n"
+        "sys.modules.update(dict.fromkeys(absent))\n"
+        "from ingest.contract.codec import decode\n"
+        "from ingest.contract.record import Record\n"
+        "record = Record(topic='t', key=b'k', value=sys.stdin.buffer.read())\n"
+        "print(decode(record).event_id)\n"
+    )
+    value = encode(envelope(), prefix="p").value
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=False, input=value, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().strip() == envelope().event_id

@@ -235,3 +235,17 @@ def test_caliper_is_kept_for_later() -> None:
     with pytest.raises(Unusable) as caught:
         normalise(claims)
     assert (caught.value.reason, caught.value.claims) == ("unsupported_format", claims)
+
+
+@pytest.mark.parametrize("name", ["hostname", "user_id", "producer"])
+def test_known_metadata_of_another_type_stays_and_is_named(name: str) -> None:
+    metadata = _metadata(**{name: {"a": 1}})
+    assert metadata[name] == {"a": 1}
+    assert metadata["issues"] == [f"metadata.{name}"]
+
+
+def test_subscription_id_of_another_type_stays_and_is_named() -> None:
+    claims = live_event_claims(subscription={"id": ["x"]})
+    metadata = normalise(live_event(claims)).metadata
+    assert metadata["subscription_id"] == ["x"]
+    assert metadata["issues"] == ["metadata.subscription_id"]

@@ -1,0 +1,100 @@
+"""Commands of `forebay-ingest schema`: the published contract, to look at, to take, to compare."""
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from ingest.contract import compatibility, published
+from ingest.contract.catalogue import catalogue
+from ingest.contract.schemas import Schema, schemas
+from ingest.contract.topics import schema_name
+from ingest.past_contracts import NoContract, contracts
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class _Misuse(click.ClickException):
+    """What the user can mend, in one line."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"forebay-ingest: {self.message}", err=True)
+
+
+@click.group()
+def schema() -> None:
+    """The contract with subscribers: a JSON Schema per topic, and an AsyncAPI document."""
+
+
+@schema.command("list")
+@_json_option
+def schema_list(as_json: bool) -> None:
+    """List the schemas: name, and what it describes."""
+    titles = {name: found["title"] for name, found in schemas().items()}
+    if as_json:
+        rows = [{"schema": name, "title": title} for name, title in titles.items()]
+        click.echo(json.dumps(rows))
+        return
+    width = max(map(len, titles))
+    for name, title in titles.items():
+        click.echo(f"{name:{width}} {title}")
+
+
+@schema.command("show")
+@click.argument("name")
+def schema_show(name: str) -> None:
+    """Print a schema. NAME is an event type, a schema's name or id, or a topic."""
+    click.echo(published.text(_find(name)), nl=False)
+
+
+@schema.command("export")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
+def schema_export(out: Path) -> None:
+    """Write schemas, AsyncAPI document and examples below a directory."""
+    try:
+        count = published.export(out, version("forebay"))
+    except OSError as error:
+        raise _Misuse(f"{out} cannot be written: {error.strerror}") from error
+    click.echo(f"{count} files in {out}", err=True)
+
+
+@schema.command("check")
+@click.option("--against", required=True, metavar="REVISION|PATH", help="What to compare with.")
+@_json_option
+def schema_check(against: str, as_json: bool) -> None:
+    """Exit 1 if subscribers of an older contract could not read what is written now.
+
+    Of a git revision all later states of deploy/contract count too.
+    """
+    new, found = schemas(), dict[str, str]()
+    try:
+        for older, contract in contracts(against):
+            for line in compatibility.breaks(contract, new):
+                found.setdefault(line, older)
+    except NoContract as error:
+        raise _Misuse(str(error)) from error
+    _print_breaks(found, as_json)
+    sys.exit(1 if found else 0)
+
+
+def _print_breaks(found: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([{"break": line, "since": older} for line, older in found.items()]))
+        return
+    for line, older in found.items():
+        click.echo(f"{line} (as of {older})")
+
+
+def _find(name: str) -> Schema:
+    every = schemas()
+    types = {entry.name: schema_name(entry.source, entry.name) for entry in catalogue()}
+    short = types.get(name, name.rpartition(":")[2])
+    for known, found in every.items():
+        if short == known or short.endswith(f".{known}"):
+            return found
+    raise _Misuse(f"there is no schema {name!r}: see `forebay-ingest schema list`")
