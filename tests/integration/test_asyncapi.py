@@ -24,9 +24,9 @@ _WARNING = 1
 
 @pytest.fixture(scope="module")
 def installation() -> Path:
-    """Where the tools are. Without them the tests are skipped, but fail if CI=true."""
+    """Where the tools are. Without node the tests are skipped; with it, CI=true wants the tools."""
     if shutil.which("node") is None:
-        _no_tools("no node")
+        pytest.skip("no node")
     if not (_TOOLS / "node_modules").is_dir():
         _no_tools("`make integration` installs AsyncAPI's tools where there is npm")
     return _TOOLS
