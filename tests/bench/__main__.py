@@ -164,8 +164,8 @@ def _receiver(
 
 @contextmanager
 def _bare(canvas: Canvas) -> Iterator[Target]:
-    port, key = processes.free_port(), canvas.keys.live_events.current.jwk()
-    command = [sys.executable, "-m", "tests.bench.bare", str(port), json.dumps(key)]
+    port, keys = processes.free_port(), canvas.keys.live_events.jwks()
+    command = [sys.executable, "-m", "tests.bench.bare", str(port), json.dumps(keys)]
     with subprocess.Popen(command) as process:
         try:
             _wait_for(port)

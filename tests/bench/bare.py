@@ -1,11 +1,10 @@
 """The yardstick: the least that any receiver on aiohttp does. It checks, answers, keeps nothing.
 
-`python -m tests.bench.bare PORT JWK`: reads a token, verifies its signature with one key, parses
-its claims and answers 202.
+`python -m tests.bench.bare PORT JWKS`: reads a token, verifies its signature with the key that it
+names, parses its claims and answers 202.
 """
 
 import asyncio
-import json
 import sys
 from base64 import urlsafe_b64decode
 
@@ -17,14 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 
-async def serve(port: int, key: jwt.PyJWK) -> None:
+async def serve(port: int, key_set: jwt.PyJWKSet) -> None:
     """Serves until the process ends."""
     padding, hash_ = PKCS1v15(), SHA256()
+    keys = {key.key_id: key.key for key in key_set.keys}
 
     async def handle(request: web.BaseRequest) -> web.Response:
         signing_input, _, signature = (await request.read()).rpartition(b".")
-        key.key.verify(urlsafe_b64decode(signature + b"=="), signing_input, padding, hash_)
-        payload = signing_input.partition(b".")[2]
+        header, _, payload = signing_input.partition(b".")
+        key = keys[orjson.loads(urlsafe_b64decode(header + b"=="))["kid"]]
+        key.verify(urlsafe_b64decode(signature + b"=="), signing_input, padding, hash_)
         answer = orjson.dumps({"outcome": orjson.loads(urlsafe_b64decode(payload + b"=="))["iss"]})
         return web.Response(status=202, body=answer, content_type="application/json")
 
@@ -35,4 +36,4 @@ async def serve(port: int, key: jwt.PyJWK) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), jwt.PyJWK(json.loads(sys.argv[2]))))
+    uvloop.run(serve(int(sys.argv[1]), jwt.PyJWKSet.from_json(sys.argv[2])))
