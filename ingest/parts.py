@@ -107,7 +107,8 @@ def _open_spool(settings: Settings, metrics: Metrics) -> Spool:
         raise SettingsError(str(error)) from None
     except (OSError, sqlite3.Error) as error:
         cause = error.strerror if isinstance(error, OSError) else error
-        raise SettingsError(f"the spool cannot be opened in {path}: {cause}") from None
+        name = "FOREBAY_SPOOL__DIR" if settings.spool.dir else "FOREBAY_DATA_DIR"
+        raise SettingsError(f"{name}: no spool can be opened in {path}: {cause}") from None
     return Spool(directory, opening, limits, ledger=metrics.ledger)
 
 

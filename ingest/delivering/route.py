@@ -9,7 +9,7 @@ from ingest.delivering.breaker import Breaker, State
 
 log = structlog.get_logger(__name__)
 
-_TRY_PARKED_EVERY_S = 10.0
+_TRY_PARKED_EVERY_S = 5.0
 
 
 class Route:
