@@ -4,26 +4,15 @@ import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
 
 import click
 
+from ingest.command_line import Misuse, json_option
 from ingest.contract import compatibility, published
 from ingest.contract.catalogue import catalogue
 from ingest.contract.schemas import Schema, schemas
 from ingest.contract.topics import schema_name
 from ingest.past_contracts import NoContract, contracts
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-class _Misuse(click.ClickException):
-    """What the user can mend, in one line."""
-
-    exit_code = 2
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"forebay-ingest: {self.message}", err=True)
 
 
 @click.group()
@@ -32,7 +21,7 @@ def schema() -> None:
 
 
 @schema.command("list")
-@_json_option
+@json_option
 def schema_list(as_json: bool) -> None:
     """List the schemas: name, and what it describes."""
     titles = {name: found["title"] for name, found in schemas().items()}
@@ -59,13 +48,13 @@ def schema_export(out: Path) -> None:
     try:
         count = published.export(out, version("forebay"))
     except OSError as error:
-        raise _Misuse(f"{out} cannot be written: {error.strerror}") from error
+        raise Misuse(f"{out} cannot be written: {error.strerror}") from error
     click.echo(f"{count} files in {out}", err=True)
 
 
 @schema.command("check")
 @click.option("--against", required=True, metavar="REVISION|PATH", help="What to compare with.")
-@_json_option
+@json_option
 def schema_check(against: str, as_json: bool) -> None:
     """Exit 1 if subscribers of an older contract could not read what is written now.
 
@@ -77,7 +66,7 @@ def schema_check(against: str, as_json: bool) -> None:
             for line in compatibility.breaks(contract, new):
                 found.setdefault(line, older)
     except NoContract as error:
-        raise _Misuse(str(error)) from error
+        raise Misuse(str(error)) from error
     _print_breaks(found, as_json)
     sys.exit(1 if found else 0)
 
@@ -97,4 +86,4 @@ def _find(name: str) -> Schema:
     for known, found in every.items():
         if short == known or short.endswith(f".{known}"):
             return found
-    raise _Misuse(f"there is no schema {name!r}: see `forebay-ingest schema list`")
+    raise Misuse(f"there is no schema {name!r}: see `forebay-ingest schema list`")
