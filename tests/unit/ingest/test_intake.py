@@ -1,6 +1,7 @@
 """The trip of one event, with a verifier and a log of our own; after each the ledger balances."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from typing import Any, cast
 
@@ -10,9 +11,19 @@ import pytest
 from ingest.contract.codec import decode
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.record import Record
+from ingest.delivering.deferred import Deferred
 from ingest.delivering.delivery import Delivery
-from ingest.errors import BadSignature, Malformed, NotDurable, Overloaded, Refusal, Unusable
-from ingest.handover import Claims, SignedRequest
+from ingest.delivering.port import RecordTooLarge
+from ingest.errors import (
+    BadSignature,
+    Malformed,
+    NotDurable,
+    Overloaded,
+    Refusal,
+    Uncheckable,
+    Unusable,
+)
+from ingest.handover import Claims, Lane, Receipt, SignedRequest
 from ingest.intake import Intake
 from ingest.metrics import Metrics
 from ingest.normalising.identity import event_id
@@ -36,6 +47,9 @@ class _Verifier:
         self.answer = answer
 
     async def verify(self, request: SignedRequest) -> Claims:
+        return self.verify_deferred(request)
+
+    def verify_deferred(self, request: SignedRequest) -> Claims:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -61,13 +75,29 @@ class _Log:
         pass
 
 
+class _Deferred:
+    """A deferred lane of a list."""
+
+    def __init__(self) -> None:
+        self.kept: list[SignedRequest] = []
+        self.failure: Exception | None = None
+
+    async def keep(self, request: SignedRequest) -> Receipt:
+        if self.failure is not None:
+            raise self.failure
+        self.kept.append(request)
+        return Receipt(outcome="deferred", event_id=None, held_in="deferred")
+
+
 class _Trip:
     def __init__(self, answer: Claims | Exception) -> None:
         self.metrics = Metrics("p7")
         self.log = _Log()
+        self.deferred = _Deferred()
         self.intake = Intake(
             verifier=cast(Verifier, _Verifier(answer)),
             delivery=Delivery(self.log),
+            deferred=cast(Deferred, self.deferred),
             metrics=self.metrics,
             topic_prefix="campus",
         )
@@ -86,15 +116,18 @@ class _Trip:
         accounted: dict[str, float] = defaultdict(float)
         for family in self.metrics.registry.collect():
             for sample in family.samples:
-                if sample.name == "forebay_events_received_total":
+                if sample.name in (
+                    "forebay_events_received_total",
+                    "forebay_events_recovered_total",
+                ):
                     entered[sample.labels["source"]] += sample.value
                 elif sample.name in ("forebay_events_settled_total", "forebay_events_held"):
                     accounted[sample.labels["source"]] += sample.value
         return {source: (entered[source], accounted[source]) for source in SOURCES}
 
-    def held(self) -> float:
+    def held(self, lane: Lane = "in_flight") -> float:
         return sum(
-            self.value("forebay_events_held", source=source, lane="in_flight") for source in SOURCES
+            self.value("forebay_events_held", source=source, lane=lane) for source in SOURCES
         )
 
 
@@ -258,3 +291,83 @@ def test_request_without_any_event_counts_as_one() -> None:
     assert trip.intake.refuse("pns", refusal) is refusal
     assert trip.settled("rejected", "malformed", "pns") == 1
     assert trip.ledger()["pns"] == (1, 1)
+
+
+async def test_token_without_keys_is_deferred_as_it_came_and_held_there() -> None:
+    trip = _Trip(Uncheckable())
+    came = request(b' "' + _TOKEN + b'" ')
+    receipt = await trip.intake.accept(came)
+    assert receipt == Receipt(outcome="deferred", event_id=None, held_in="deferred")
+    assert (trip.deferred.kept, trip.log.records) == ([came], [])
+    assert (trip.held(), trip.held("deferred")) == (0, 1)
+    assert trip.ledger()["live-events"] == (1, 1)
+    assert trip.value("forebay_ack_seconds_count", source="live-events") == 1
+
+
+async def test_token_for_which_the_deferred_lane_has_no_room_is_not_durable() -> None:
+    trip = _Trip(Uncheckable())
+    trip.deferred.failure = NotDurable("full")
+    with pytest.raises(NotDurable):
+        await trip.intake.accept(request(_TOKEN))
+    assert (trip.settled("not_durable", "not_durable"), trip.held("deferred")) == (1, 0)
+    assert trip.ledger()["live-events"] == (1, 1)
+
+
+async def test_record_that_its_topic_never_takes_is_kept_whole_in_quarantine() -> None:
+    claims = live_event()
+    trip = _Trip(claims)
+    quarantine = trip.log.append
+
+    async def refusing(record: Record) -> None:
+        if record.topic != "campus.quarantine.v1":
+            raise RecordTooLarge
+        await quarantine(record)
+
+    trip.log.append = refusing  # type: ignore[method-assign]
+    receipt = await trip.intake.accept(request(_TOKEN))
+    assert (receipt.outcome, receipt.reason) == ("quarantined", "too_large_for_topic")
+    assert orjson.loads(trip.log.records[0].value)["token"] == _TOKEN.decode()
+    assert trip.settled("quarantined", "too_large_for_topic") == 1
+    assert trip.ledger()["live-events"] == (1, 1)
+
+
+async def _deferred_trip(answer: Claims | Exception) -> _Trip:
+    """A trip with one event in the deferred lane, to be answered that way when it is settled."""
+    trip = _Trip(answer)
+    trip.metrics.ledger.found("deferred", "live-events", 1)
+    return trip
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "reason"),
+    [
+        (live_event(), "published", ""),
+        (Unusable("key_gone"), "quarantined", "key_gone"),
+        (BadSignature(), "rejected", "bad_signature"),
+    ],
+)
+async def test_deferred_event_is_settled_once_and_leaves_the_lane(
+    answer: Claims | Exception, outcome: str, reason: str
+) -> None:
+    trip = await _deferred_trip(answer)
+    with contextlib.suppress(BadSignature):
+        await trip.intake.settle(request(_TOKEN))
+    assert trip.settled(outcome, reason) == 1
+    assert trip.held("deferred") == 0
+    assert trip.ledger()["live-events"] == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [(Uncheckable(), None), (live_event(), NotDurable("disk")), (live_event(), Overloaded("q"))],
+)
+async def test_deferred_event_that_cannot_be_settled_stays_in_its_lane(
+    answer: Claims | Exception, failure: Exception | None
+) -> None:
+    trip = await _deferred_trip(answer)
+    trip.log.failure = failure
+    with pytest.raises((Uncheckable, NotDurable, Overloaded)):
+        await trip.intake.settle(request(_TOKEN))
+    assert trip.held("deferred") == 1
+    assert trip.ledger()["live-events"] == (1, 1)
+    assert trip.metrics.ledger.settled == {}

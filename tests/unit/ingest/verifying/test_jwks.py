@@ -10,7 +10,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ingest.errors import NotDurable, Overloaded, UnknownKey
+from ingest.errors import Overloaded, UnknownKey
 from ingest.verifying.jwks import KeySource, KeysUnavailable, read_key_set
 from tests.support.builders import signing_key
 from tests.support.keys import SigningKey
@@ -224,15 +224,15 @@ async def test_fetches_keep_the_cooldown_and_never_overlap() -> None:
 async def test_cooldown_counts_after_a_failure_too() -> None:
     source = _Source(_failing)
     for _ in range(2):
-        with pytest.raises(NotDurable):
-            await source.find("any")
+        with pytest.raises(KeysUnavailable):
+            await source.refresh()
     assert source.began_at[1] - source.began_at[0] >= _COOLDOWN_S * 0.99
 
 
 @pytest.mark.parametrize("text", [b"<html>", _key_set(), b'{"keys":["\xff"]}'])
 async def test_token_cannot_be_judged_by_a_broken_key_set(text: bytes) -> None:
     source = _Source(_always(text))
-    with pytest.raises(NotDurable):
+    with pytest.raises(KeysUnavailable):
         await source.find("any")
 
 
@@ -245,7 +245,7 @@ async def test_failed_fetch_keeps_the_keys_that_were_known() -> None:
     source = _Source(once)
     await source.refresh()
     fetched_at = source.fetched_at
-    with pytest.raises(NotDurable):
+    with pytest.raises(KeysUnavailable):
         await source.find("another")
     assert source.known(_JWK["kid"]) is not None
     assert source.fetched_at == fetched_at
@@ -258,9 +258,52 @@ async def test_source_that_recovers_is_used_again() -> None:
         return _key_set(_JWK)
 
     source = _Source(second_time)
-    with pytest.raises(NotDurable):
+    with pytest.raises(KeysUnavailable):
         await source.find(_JWK["kid"])
+    failing = [source.failing]
+    await source.refresh()
+    assert [*failing, source.failing] == [True, False]
     assert await source.find(_JWK["kid"])
+
+
+async def test_nobody_waits_for_a_source_that_is_known_to_fail_but_it_is_asked_again() -> None:
+    release = asyncio.Event()
+
+    async def then_slow(count: int) -> bytes:
+        if count == 1:
+            raise KeysUnavailable("status 500")
+        await release.wait()
+        return _key_set(_JWK)
+
+    source = _Source(then_slow)
+    with pytest.raises(KeysUnavailable):
+        await source.refresh()
+    for _ in range(100):
+        async with asyncio.timeout(_COOLDOWN_S / 2):
+            with pytest.raises(KeysUnavailable):
+                await source.find(_JWK["kid"])
+    await _until(lambda: source.under_way == 1)
+    release.set()
+    await _until(lambda: not source.failing)
+    assert source.known(_JWK["kid"]) is not None
+    assert len(source.began_at) == 2
+
+
+async def test_token_that_waits_while_a_fetch_fails_is_not_judged() -> None:
+    release = asyncio.Event()
+
+    async def failing_late(count: int) -> bytes:
+        await release.wait()
+        raise KeysUnavailable("status 500")
+
+    source = _Source(failing_late)
+    early = asyncio.create_task(source.refresh())
+    await _until(lambda: source.under_way == 1)
+    waiting = asyncio.create_task(source.find("any"))
+    await asyncio.sleep(0)
+    release.set()
+    outcomes = await asyncio.gather(early, waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [KeysUnavailable] * 2
 
 
 async def test_withdrawn_key_is_dropped_with_the_next_fetch() -> None:
@@ -282,7 +325,7 @@ async def test_slow_source_is_waited_for_so_long_and_no_longer() -> None:
         return _key_set(_JWK)
 
     source = _Source(slow, wait_s=0.02)
-    with pytest.raises(NotDurable):
+    with pytest.raises(KeysUnavailable):
         await source.find(_JWK["kid"])
     release.set()
     await _until(lambda: source.known(_JWK["kid"]) is not None)

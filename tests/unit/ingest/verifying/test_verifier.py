@@ -4,20 +4,25 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ingest.contract.envelope import Source
 from ingest.errors import (
     AlgorithmNotAllowed,
     BadSignature,
     Malformed,
+    NotDurable,
+    Overloaded,
     Refusal,
     TenantNotAllowed,
+    Uncheckable,
     UnknownKey,
     Unsigned,
     Unusable,
     WrongIssuer,
 )
 from ingest.handover import Claims
+from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants import LiveEventsPin, Tenant, Tenants
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
@@ -39,7 +44,7 @@ from tests.support.builders import (
     token,
     without,
 )
-from tests.support.keys import base64url
+from tests.support.keys import SigningKey, base64url
 
 _LEEWAY_S = 300
 _PAST = int(NOW_S) - 4_000
@@ -48,15 +53,21 @@ _PAST = int(NOW_S) - 4_000
 class _Bench:
     """A verifier with one key, and what it told others."""
 
-    def __init__(self, directory: Tenants | None = None, *, allow: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Tenants | None = None,
+        *,
+        allow: bool = True,
+        keys: Callable[[str], KeySource] | None = None,
+    ) -> None:
         self.ignored: list[int] = []
         self.asked_at: list[float] = []
         self._allow = allow
-        keys = signing_key()
+        keys = keys or _fetched
         self.verifier = Verifier(
             keys={
-                "live-events": {LIVE_EVENTS_ISSUER: FixedKeys(LIVE_EVENTS_ISSUER, keys)},
-                "pns": {PLATFORM: FixedKeys(PLATFORM, keys)},
+                "live-events": {LIVE_EVENTS_ISSUER: keys(LIVE_EVENTS_ISSUER)},
+                "pns": {PLATFORM: keys(PLATFORM)},
             },
             tenants=directory or tenants(),
             leeway_s=_LEEWAY_S,
@@ -70,6 +81,39 @@ class _Bench:
 
     async def judge(self, text: bytes, source: Source = "live-events") -> Claims:
         return await self.verifier.verify(request(text, source=source))
+
+
+class _Keys(FixedKeys):
+    """A key source that has been asked with the outcome that a test wants."""
+
+    def __init__(
+        self, issuer: str, *keys: SigningKey, failing: bool, refusal: Exception | None = None
+    ) -> None:
+        super().__init__(issuer, *keys)
+        self.failing = failing
+        self.fetched_at = 1.0 if keys else None
+        self._refusal = refusal
+
+    async def find(self, kid: str) -> RSAPublicKey:
+        if self._refusal is not None:
+            raise self._refusal
+        return await super().find(kid)
+
+
+def _fetched(issuer: str) -> KeySource:
+    return _Keys(issuer, signing_key(), failing=False)
+
+
+def _unavailable(issuer: str) -> KeySource:
+    return _Keys(issuer, failing=True, refusal=KeysUnavailable("status 500"))
+
+
+def _stale(issuer: str) -> KeySource:
+    return _Keys(issuer, signing_key(), failing=True, refusal=KeysUnavailable("status 500"))
+
+
+def _besieged(issuer: str) -> KeySource:
+    return _Keys(issuer, signing_key("stranger"), failing=False, refusal=Overloaded("too many"))
 
 
 async def test_live_event_passes_with_its_tenant() -> None:
@@ -299,3 +343,83 @@ async def test_irregular_claims_are_flagged() -> None:
         ),
     )
     assert (await _Bench().judge(text.encode())).irregular
+
+
+@pytest.mark.parametrize(
+    ("claims", "source"),
+    [(live_event_claims(), "live-events"), (notice_claims(), "pns")],
+)
+async def test_token_of_ours_whose_key_cannot_be_had_is_uncheckable(
+    claims: dict[str, Any], source: Source
+) -> None:
+    with pytest.raises(Uncheckable):
+        await _Bench(keys=_unavailable).judge(token(claims), source)
+
+
+@pytest.mark.parametrize(
+    ("claims", "source"),
+    [
+        (_STRANGE, "live-events"),
+        (_NO_ACCOUNT, "live-events"),
+        (notice_claims(aud="other", azp="other"), "pns"),
+        (without(notice_claims(), "aud", "azp"), "pns"),
+    ],
+)
+async def test_token_of_others_whose_key_cannot_be_had_is_not_kept(
+    claims: dict[str, Any], source: Source
+) -> None:
+    bench = _Bench(keys=_unavailable)
+    with pytest.raises(NotDurable):
+        await bench.judge(token(claims), source)
+    assert bench.asked_at == []
+
+
+async def test_known_keys_serve_while_the_source_fails() -> None:
+    bench = _Bench(keys=_stale)
+    assert (await bench.judge(token(live_event_claims()))).tenant == TENANT
+    with pytest.raises(BadSignature):
+        await bench.judge(_forged(token(live_event_claims())))
+    with pytest.raises(Uncheckable):
+        await bench.judge(token(live_event_claims(), kid="rotated"))
+
+
+async def test_notice_that_finds_too_many_waiting_is_uncheckable_and_an_event_is_not() -> None:
+    bench = _Bench(keys=_besieged)
+    with pytest.raises(Uncheckable):
+        await bench.judge(token(notice_claims()), "pns")
+    with pytest.raises(Overloaded):
+        await bench.judge(token(live_event_claims()))
+
+
+@pytest.mark.parametrize("keys", [_unavailable, _stale])
+async def test_unreadable_claims_are_not_refused_while_keys_are_missing(
+    keys: Callable[[str], KeySource],
+) -> None:
+    with pytest.raises(NotDurable):
+        await _Bench(keys=keys).judge(_unreadable(b"{broken").replace(b".", b".A", 1))
+
+
+def _judge_deferred(keys: Callable[[str], KeySource], text: bytes, at: float = NOW_S) -> Claims:
+    return _Bench(keys=keys).verifier.verify_deferred(request(text, at=at))
+
+
+def test_deferred_token_is_judged_by_the_time_at_which_it_came() -> None:
+    text = token(live_event_claims(exp=1_000))
+    assert _judge_deferred(_fetched, text, at=999 + _LEEWAY_S).received_at == 999 + _LEEWAY_S
+    with pytest.raises(Unusable, match="expired"):
+        _judge_deferred(_fetched, text, at=1_000 + _LEEWAY_S)
+
+
+def test_deferred_token_waits_on_while_the_source_fails() -> None:
+    with pytest.raises(Uncheckable):
+        _judge_deferred(_unavailable, token(live_event_claims()))
+
+
+def test_deferred_token_whose_key_is_gone_is_for_quarantine() -> None:
+    with pytest.raises(Unusable, match="key_gone"):
+        _judge_deferred(_fetched, token(live_event_claims(), kid="left"))
+
+
+def test_deferred_token_that_is_forged_is_refused() -> None:
+    with pytest.raises(BadSignature):
+        _judge_deferred(_stale, _forged(token(live_event_claims())))
