@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from ingest.contract.caliper import Names, Shape
+from ingest.contract.caliper import entity_id as caliper_entity_id
 from ingest.contract.envelope import SOURCES, Envelope, Source
 
 FieldType = Literal[
@@ -22,6 +25,7 @@ class EventType:
 
     `name` is as Canvas writes it. `fields` are the body's top-level fields; every one may be null
     or absent. `key` is the path in the body to the id of the entity that the event is about.
+    `caliper` are the shapes that the type has in that format; its body then has other fields.
     """
 
     source: Source
@@ -29,6 +33,7 @@ class EventType:
     about: str
     fields: Mapping[str, FieldType]
     key: tuple[str, ...] = ()
+    caliper: tuple[Shape, ...] = ()
 
     @property
     def table(self) -> str:
@@ -45,10 +50,22 @@ class EventType:
 
 
 class Catalogue:
-    """All known types, by source and name."""
+    """All known types, by source and name.
 
-    def __init__(self, types: Iterator[EventType]) -> None:
+    `caliper_fields` are the top-level fields of every event in Caliper format. Raises ValueError
+    where two types claim one Caliper shape.
+    """
+
+    def __init__(
+        self,
+        types: Iterator[EventType],
+        caliper_fields: Mapping[str, FieldType] = MappingProxyType({}),
+    ) -> None:
         self._types = {(entry.source, entry.name): entry for entry in types}
+        self.caliper_fields = caliper_fields
+        self._caliper_names = Names(
+            (shape, entry.name) for entry in self for shape in entry.caliper
+        )
 
     def __iter__(self) -> Iterator[EventType]:
         return iter(self._types.values())
@@ -64,12 +81,25 @@ class Catalogue:
         """The entry of an envelope's type, or None."""
         return self.find(envelope.source, envelope.event_type)
 
+    def caliper_type(self, event: Mapping[str, Any]) -> str:
+        """The type's name: Canvas's where the event's shape tells, else one under `caliper.`."""
+        return self._caliper_names.of(event)
+
+    def entity_id(self, envelope: Envelope) -> str | None:
+        """The id of the entity that the event is about, whatever its format; None if unknown."""
+        entry = self.of(envelope)
+        if envelope.metadata.get("format") != "caliper":
+            return entry.entity_id(envelope.body) if entry else None
+        # a type without a key is about no entity; its object is something else, or a web address
+        return caliper_entity_id(envelope.body) if entry is None or entry.key else None
+
 
 @cache
 def catalogue() -> Catalogue:
     """The catalogue that this release ships, read once."""
     text = files("ingest.contract").joinpath("catalogue.toml").read_text(encoding="utf-8")
-    return Catalogue(_entries(tomllib.loads(text)))
+    data = tomllib.loads(text)
+    return Catalogue(_entries(data), _fields("caliper", data["caliper"]))
 
 
 def _entries(data: Mapping[str, Any]) -> Iterator[EventType]:
@@ -79,12 +109,22 @@ def _entries(data: Mapping[str, Any]) -> Iterator[EventType]:
 
 
 def _entry(source: Source, name: str, entry: Mapping[str, Any]) -> EventType:
+    return EventType(
+        source=source,
+        name=name,
+        about=entry["about"],
+        fields=_fields(name, entry),
+        key=tuple(entry["key"].split(".")) if "key" in entry else (),
+        caliper=tuple(Shape(**shape) for shape in entry.get("caliper", ())),
+    )
+
+
+def _fields(name: str, entry: Mapping[str, Any]) -> dict[str, FieldType]:
     fields = {field: spec["type"] for field, spec in entry.get("fields", {}).items()}
     unknown = set(fields.values()) - _FIELD_TYPES
     if unknown:
         raise ValueError(f"catalogue: {name} has fields of unknown type {sorted(unknown)}")
-    key = tuple(entry["key"].split(".")) if "key" in entry else ()
-    return EventType(source=source, name=name, about=entry["about"], fields=fields, key=key)
+    return fields
 
 
 def _snake(camel: str) -> str:
