@@ -70,7 +70,8 @@ def test_it_has_the_oddities_of_real_events(corpus: Corpus) -> None:
 
 
 def _written(directory: Path, events: Any, notices: Any = None) -> Path:
-    for name, examples in (("live_events", events), ("notices", notices)):
+    caliper = [{"event_name": "a", "kind": "user", "event": {}}]
+    for name, examples in (("live_events", events), ("caliper", caliper), ("notices", notices)):
         (directory / name).mkdir()
         if examples is not None:
             (directory / name / "some.json").write_text(json.dumps(examples))
