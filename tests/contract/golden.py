@@ -47,7 +47,7 @@ def path_of(name: str) -> Path:
 def golden(example: LiveEvent | Notice) -> dict[str, Any]:
     """What the programs make of an example today."""
     claims = timed(example.claims, int(RECEIVED_AT))
-    record = encode(normalise(_verified(claims)), prefix=PREFIX)
+    record = encode(normalise(verified(claims)), prefix=PREFIX)
     return {"signed": claims, "record": _shown(record), "rows": rows(record)}
 
 
@@ -79,7 +79,8 @@ def text(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _verified(claims: dict[str, Any]) -> Claims:
+def verified(claims: dict[str, Any]) -> Claims:
+    """What the verifier makes of an example's claims."""
     source: Source = "live-events" if "subscription" in claims else "pns"
     return Claims(
         source=source,

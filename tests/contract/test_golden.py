@@ -5,8 +5,10 @@ import pytest
 
 from ingest.contract.catalogue import catalogue
 from ingest.contract.envelope import Source
+from ingest.normalising import normalise
 from tests.contract.golden import (
     DIRECTORY,
+    RECEIVED_AT,
     all_rows,
     examples,
     file_name,
@@ -15,8 +17,10 @@ from tests.contract.golden import (
     record_of,
     rows,
     text,
+    verified,
 )
-from tests.emulator.school import LiveEvent, Notice
+from tests.emulator.school import LiveEvent, Notice, timed
+from tests.unit.ingest.normalising.lossless import lost
 
 
 @pytest.mark.parametrize("example", list(examples()), ids=file_name)
@@ -40,6 +44,23 @@ def test_events_table_keeps_metadata_and_body_whole(name: str) -> None:
     kept = all_rows(record_of(stored))[0].values
     assert orjson.loads(kept["metadata"]) == stored["value"]["metadata"]
     assert orjson.loads(kept["body"]) == stored["value"]["body"]
+
+
+def test_event_type_is_what_the_corpus_calls_it() -> None:
+    for example in examples():
+        stored = orjson.loads(path_of(file_name(example)).read_bytes())
+        assert stored["record"]["value"]["metadata"]["event_type"] == example.name
+
+
+def test_nothing_signed_is_lost() -> None:
+    for example in examples():
+        claims = verified(timed(example.claims, int(RECEIVED_AT)))
+        assert lost(claims, normalise(claims)) == []
+
+
+def test_event_id_is_what_the_emulator_expects() -> None:
+    for example in examples():
+        assert golden(example)["record"]["value"]["metadata"]["event_id"] == example.content_key()
 
 
 def test_known_types_get_a_row_in_their_own_table() -> None:
