@@ -154,3 +154,11 @@ def test_caliper_event_without_an_object_is_about_nothing() -> None:
 def test_event_in_canvas_format_is_about_what_its_key_names() -> None:
     assert catalogue().entity_id(envelope()) == "3012"
     assert catalogue().entity_id(envelope({"event_type": "course_evaporated"})) is None
+
+
+def test_no_table_of_caliper_events_is_another_types() -> None:
+    tables = {entry.table for entry in catalogue()}
+    own = {f"{entry.table}__caliper" for entry in catalogue() if entry.caliper}
+    assert tables.isdisjoint(own)
+    # PostgreSQL cuts longer names
+    assert all(len(table) <= 63 for table in own)
