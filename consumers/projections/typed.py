@@ -1,4 +1,8 @@
-"""One table per event type: the body's top-level fields as columns."""
+"""One table per event type and format: the body's top-level fields as columns.
+
+The body of a Caliper event has other fields than its type's table has columns, so it has a table of
+its own, `<table>__caliper`.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,14 +12,15 @@ from typing import Any
 
 from consumers.handover import ColumnType, Row
 from consumers.projections import columns
-from ingest.contract.catalogue import Catalogue, EventType, FieldType
-from ingest.contract.envelope import Envelope, Source
+from ingest.contract.catalogue import Catalogue, FieldType
+from ingest.contract.envelope import Envelope
 
 HEAD: Mapping[str, ColumnType] = {**columns.HEAD, "actor_id": "TEXT"}
 MAX_NAME_BYTES = 55
 """Longest column name, which leaves room for `__text` within PostgreSQL's 63 bytes."""
 
 _TWIN = "__text"
+_CALIPER_TABLE = "__caliper"
 _COLUMN_TYPES: Mapping[FieldType, ColumnType] = {
     "id": "TEXT",
     "ids": "JSON",
@@ -33,15 +38,23 @@ class TypedTables:
     """Rows for the tables of the types that the catalogue knows."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._shapes: dict[tuple[Source, str], _Shape] = {
-            (entry.source, entry.name): _Shape.of(entry) for entry in catalogue
+        self._shapes = {
+            (entry.source, entry.name): _Shape.of(entry.table, entry.fields) for entry in catalogue
+        }
+        self._caliper_shapes = {
+            (entry.source, entry.name): _Shape.of(
+                entry.table + _CALIPER_TABLE, catalogue.caliper_fields
+            )
+            for entry in catalogue
+            if entry.caliper
         }
 
     def rows(self, envelope: Envelope) -> Iterator[Row]:
-        """One row in the type's table; none for types nobody told us of, and none for Caliper."""
-        shape = self._shapes.get((envelope.source, envelope.event_type))
-        # the body of a Caliper event has other fields than its type's table has columns
-        if shape is not None and envelope.metadata.get("format") != "caliper":
+        """One row in the type's table; none for types nobody told us of."""
+        in_caliper = envelope.metadata.get("format") == "caliper"
+        shapes = self._caliper_shapes if in_caliper else self._shapes
+        shape = shapes.get((envelope.source, envelope.event_type))
+        if shape is not None:
             yield shape.row(envelope)
 
 
@@ -53,12 +66,10 @@ class _Shape:
     fields: Mapping[str, tuple[str, ColumnType]]
 
     @classmethod
-    def of(cls, entry: EventType) -> "_Shape":
-        names = column_names(entry.fields, taken=HEAD)
-        fields = {
-            field: (names[field], _COLUMN_TYPES[kind]) for field, kind in entry.fields.items()
-        }
-        return cls(table=entry.table, fields=fields)
+    def of(cls, table: str, declared: Mapping[str, FieldType]) -> "_Shape":
+        names = column_names(declared, taken=HEAD)
+        fields = {field: (names[field], _COLUMN_TYPES[kind]) for field, kind in declared.items()}
+        return cls(table=table, fields=fields)
 
     @cached_property
     def columns(self) -> Mapping[str, ColumnType]:

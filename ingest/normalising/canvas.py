@@ -8,7 +8,6 @@ from typing import Any
 
 from ingest.contract.catalogue import catalogue
 from ingest.contract.envelope import Envelope
-from ingest.contract.metadata import our_fields
 from ingest.handover import Claims
 from ingest.normalising import metadata as flat
 from ingest.normalising import values
@@ -29,12 +28,11 @@ def normalise(claims: Claims) -> Envelope:
         others = values.visible(others, "metadata", issues)
         subscription = values.visible(subscription, "metadata.subscription", issues)
     metadata = flat.ours(claims, signed["event_name"])
-    _add_subscription(metadata, subscription, issues)
+    flat.add_subscription(metadata, subscription, issues)
     named = {name: value for name, value in signed.items() if name != "event_name"}
     flat.add(metadata, named, issues)
     flat.add(metadata, others, issues)
-    if trigger := _trigger(signed):
-        metadata["trigger"] = trigger
+    flat.add_trigger(metadata, signed)
     result = _body(signed["event_name"], body, issues)
     if issues:
         metadata["issues"] = issues
@@ -44,21 +42,3 @@ def normalise(claims: Claims) -> Envelope:
 def _body(event_name: str, body: Mapping[str, Any], issues: Issues) -> dict[str, Any]:
     entry = catalogue().find("live-events", event_name)
     return values.fields(entry.fields if entry else {}, body, "body", issues)
-
-
-def _add_subscription(metadata: dict[str, Any], subscription: Any, issues: Issues) -> None:
-    if isinstance(subscription, dict):
-        for name, value in subscription.items():
-            path = f"subscription_{name}"
-            declared = our_fields().get(path)
-            kind = declared.type if declared else None
-            metadata[path] = values.field(kind, name, value, f"metadata.{path}", issues)
-    elif subscription is not None:
-        metadata["subscription"] = values.by_shape(subscription, "metadata.subscription", issues)
-
-
-def _trigger(signed: Mapping[str, Any]) -> str | None:
-    """Who caused it: a background job names itself, a request names its user or itself."""
-    if "job_id" in signed:
-        return "system"
-    return "user" if "request_id" in signed or "user_id" in signed else None

@@ -1,6 +1,6 @@
 """The flat metadata that every format ends in, with room kept in it for our own names."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from ingest.contract.catalogue import FieldType
@@ -27,6 +27,26 @@ def ours(claims: Claims, event_type: str) -> dict[str, Any]:
         "tenant": claims.tenant,
         "issuer": claims.issuer,
     }
+
+
+def add_subscription(metadata: dict[str, Any], subscription: Any, issues: Issues) -> None:
+    """Adds the Live Events subscription, its members as `subscription_<name>`."""
+    if isinstance(subscription, dict):
+        for name, value in subscription.items():
+            path = f"subscription_{name}"
+            declared = our_fields().get(path)
+            kind = declared.type if declared else None
+            metadata[path] = values.field(kind, name, value, f"metadata.{path}", issues)
+    elif subscription is not None:
+        metadata["subscription"] = values.by_shape(subscription, "metadata.subscription", issues)
+
+
+def add_trigger(metadata: dict[str, Any], stated: Container[str]) -> None:
+    """Adds who caused it: a background job names itself, a request names its user or itself."""
+    if "job_id" in stated:
+        metadata["trigger"] = "system"
+    elif "request_id" in stated or "user_id" in stated:
+        metadata["trigger"] = "user"
 
 
 def add(metadata: dict[str, Any], signed: Mapping[str, Any], issues: Issues) -> None:

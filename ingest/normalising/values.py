@@ -16,6 +16,7 @@ Issues = list[str]
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
+_CONTAINERS = (dict, list)
 _PLAIN_TEXT: frozenset[FieldType | None] = frozenset({None, "string", "id"})
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ?(Z|UTC|[+-]\d\d:?\d\d)", re.ASCII
@@ -101,16 +102,16 @@ def field(declared: FieldType | None, name: str, value: Any, path: str, issues: 
     if result is _MISFIT:
         issues.append(path)
         return by_shape(value, path, [])
-    return by_shape(result, path, issues) if isinstance(result, dict | list) else result
+    return by_shape(result, path, issues) if isinstance(result, _CONTAINERS) else result
 
 
 def by_shape(value: Any, path: str, issues: Issues) -> Any:
     """A value of no declared type: ids inside it become text, numbers beyond int64 too."""
-    if isinstance(value, str | bool) or value is None:
-        return value
     if isinstance(value, dict):
         return {
-            name: _member(name, child, f"{path}.{name}", issues) for name, child in value.items()
+            # as in `fields`: a text is itself under any name
+            name: child if type(child) is str else _member(name, child, f"{path}.{name}", issues)
+            for name, child in value.items()
         }
     if isinstance(value, list):
         return [by_shape(child, f"{path}[{n}]", issues) for n, child in enumerate(value)]

@@ -156,6 +156,7 @@ class Canvas:
         repeat_share: float = 0,
         quoted_share: float = 0,
         forged_share: float = 0,
+        caliper_share: float = 0,
         retries: int = 0,
         resign_retries: bool = False,
         on_progress: Progress | None = None,
@@ -163,13 +164,19 @@ class Canvas:
         """Send `count` new Live Events to the receiver at base address `url`.
 
         `rate` is in events a second, 0 for as fast as it goes; the shares are those of `Mix`.
-        `name` sends one type only; KeyError when the corpus lacks it.
+        `caliper_share` of the events are in Caliper format. `name` sends one type only; KeyError
+        when the corpus lacks it in a format that is asked for.
         """
-        if name is not None and name not in self.school.corpus.event_names:
+        corpus = self.school.corpus
+        wanted = [corpus.event_names] if caliper_share < 1 else []
+        wanted += [corpus.caliper_names] if caliper_share > 0 else []
+        if name is not None and not all(name in names for names in wanted):
             raise KeyError(name)
         mix = Mix(repeats=repeat_share, quoted=quoted_share, forged=forged_share)
         first = self._take_events(count)
-        genuine = event_jobs(self._office, first, count, name=name, quoted=quoted_share)
+        genuine = event_jobs(
+            self._office, first, count, name=name, quoted=quoted_share, caliper=caliper_share
+        )
         return await self._send(
             url,
             blended(genuine, self._forged["live-events"], mix, self.school.seed),

@@ -79,6 +79,7 @@ def cli() -> None:
 @click.option("--repeat-share", type=_share, default=0, help="Share of events that are sent twice.")
 @click.option("--quoted-share", type=_share, default=0, help="Share of tokens in JSON quotes.")
 @click.option("--forged-share", type=_share, default=0, help="Forgeries for each genuine request.")
+@click.option("--caliper-share", type=_share, default=0, help="Share of events in Caliper format.")
 @click.option("--retries", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--start-time",
@@ -115,7 +116,10 @@ def run(
     **sending: Any,
 ) -> None:
     """Show the keys, send events and notices, and report how they were answered."""
-    _known_type(sending["name"], load_corpus().event_names)
+    corpus = load_corpus()
+    _known_type(sending["name"], corpus.event_names)
+    if sending["caliper_share"]:
+        _known_type(sending["name"], corpus.caliper_names)
 
     async def send() -> tuple[Report, ...]:
         school = School.from_seed(seed, first_event_at=start_time)
@@ -210,6 +214,7 @@ async def _send_all(
     repeat_share: float,
     quoted_share: float,
     forged_share: float,
+    caliper_share: float,
     retries: int,
 ) -> tuple[Report, ...]:
     reports: list[Report] = []
@@ -227,6 +232,7 @@ async def _send_all(
                 count=events,
                 name=name,
                 quoted_share=quoted_share,
+                caliper_share=caliper_share,
                 retries=retries,
                 on_progress=progress,
                 **shared,

@@ -99,6 +99,7 @@ class EventJob:
     name: str | None
     signed_at_s: int
     quoted: bool = False
+    caliper: bool = False
     role: Role = "genuine"
 
     def __call__(self, attempt: int, /) -> Outgoing:
@@ -108,7 +109,9 @@ class EventJob:
 
     def signed(self, attempt: int = 1) -> SignedEvent:
         """The event, signed."""
-        event = self.office.school.live_event(self.number, name=self.name)
+        school = self.office.school
+        make = school.caliper_event if self.caliper else school.live_event
+        event = make(self.number, name=self.name)
         at_s = self.signed_at_s if attempt == 1 else int(self.office.clock())
         token = event.token(self.office.key("live-events", self.number), at_s)
         return SignedEvent(
@@ -168,9 +171,19 @@ class NoticesJob:
 
 
 def event_jobs(
-    office: Office, first: int, count: int, *, name: str | None, quoted: float
+    office: Office,
+    first: int,
+    count: int,
+    *,
+    name: str | None,
+    quoted: float,
+    caliper: float = 0,
 ) -> Iterator[EventJob]:
-    """`count` events numbered from `first`, signed for the moment in which they are asked for."""
+    """`count` events numbered from `first`, signed for the moment in which they are asked for.
+
+    `quoted` of them have their token in quotes, `caliper` of them are in that format.
+    """
+    formats = random.Random(f"{office.school.seed}/caliper/{first}")
     rng = random.Random(f"{office.school.seed}/quoted/{first}")
     for number in range(first, first + count):
         yield EventJob(
@@ -179,6 +192,7 @@ def event_jobs(
             name=name,
             signed_at_s=int(office.clock()),
             quoted=rng.random() < quoted,
+            caliper=formats.random() < caliper,
         )
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from ingest.errors import Unusable
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from ingest.normalising.metadata import OURS
@@ -228,13 +227,6 @@ def test_deepest_claims_that_are_read_are_normalised() -> None:
         deep = {"x_id": deep}
     claims = live_event(live_event_claims(body={"x_id": deep}))
     assert lost(claims, normalise(claims)) == []
-
-
-def test_caliper_is_kept_for_later() -> None:
-    claims = live_event({"data": [{}]}, format_="caliper")
-    with pytest.raises(Unusable) as caught:
-        normalise(claims)
-    assert (caught.value.reason, caught.value.claims) == ("unsupported_format", claims)
 
 
 @pytest.mark.parametrize("name", ["hostname", "user_id", "producer"])
