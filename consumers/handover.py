@@ -43,13 +43,15 @@ class Row:
     """One row of one table. `columns` are all columns that the table must have for it, in order.
 
     `values` may leave columns out: they are NULL. `event_id` is always there. Where
-    `repeats_keep_time`, every repeat of this event has the same `event_time`.
+    `repeats_keep_time`, every repeat of this event has the same `event_time`. `unknown` are JSON
+    values of fields for which the table finds columns, see `unknown_fields`.
     """
 
     table: str
     columns: Mapping[str, ColumnType]
     values: Mapping[str, Any]
     repeats_keep_time: bool
+    unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

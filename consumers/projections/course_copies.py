@@ -7,14 +7,15 @@ course, `origin_contexts` names where its content came from, and is absent if th
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from consumers import columns
 from consumers.handover import ColumnType, Row
-from consumers.projections import columns
+from consumers.projections import head
 from ingest.contract.envelope import Envelope
 
 TABLE = "course_copies"
 NOTICE = "LtiContextCopyNotice"
 COLUMNS: Mapping[str, ColumnType] = {
-    **columns.HEAD,
+    **head.HEAD,
     "issuer": "TEXT",
     "client_id": "TEXT",
     "deployment_id": "TEXT",
@@ -32,8 +33,8 @@ def course_copy_rows(envelope: Envelope) -> Iterator[Row]:
         yield Row(
             table=TABLE,
             columns=COLUMNS,
-            values=columns.head(envelope) | _parties(envelope.metadata) | _courses(envelope.body),
-            repeats_keep_time=columns.repeats_keep_time(envelope),
+            values=head.head(envelope) | _parties(envelope.metadata) | _courses(envelope.body),
+            repeats_keep_time=head.repeats_keep_time(envelope),
         )
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from consumers import columns
 from consumers.handover import ColumnType, Row
-from consumers.projections import columns
+from consumers.projections import head
 from ingest.contract.envelope import Envelope
 
 TABLE = "events"
@@ -35,7 +36,7 @@ def event_rows(envelope: Envelope) -> Iterator[Row]:
         table=TABLE,
         columns=COLUMNS,
         values=values
-        | columns.head(envelope)
+        | head.head(envelope)
         | {"metadata": columns.as_json(metadata), "body": columns.as_json(envelope.body)},
-        repeats_keep_time=columns.repeats_keep_time(envelope),
+        repeats_keep_time=head.repeats_keep_time(envelope),
     )

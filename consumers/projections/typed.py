@@ -1,25 +1,23 @@
 """One table per event type and format: the body's top-level fields as columns.
 
+Fields that the catalogue lacks go along as they are: what columns they get depends on the table.
+
 The body of a Caliper event has other fields than its type's table has columns, so it has a table of
 its own, `<table>__caliper`.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from consumers import columns
 from consumers.handover import ColumnType, Row
-from consumers.projections import columns
+from consumers.projections import head
 from ingest.contract.catalogue import Catalogue, FieldType
 from ingest.contract.envelope import Envelope
 
-HEAD: Mapping[str, ColumnType] = {**columns.HEAD, "actor_id": "TEXT"}
-MAX_NAME_BYTES = 55
-"""Longest column name, which leaves room for `__text` within PostgreSQL's 63 bytes."""
-
-_TWIN = "__text"
+HEAD: Mapping[str, ColumnType] = {**head.HEAD, "actor_id": "TEXT"}
 _CALIPER_TABLE = "__caliper"
 _COLUMN_TYPES: Mapping[FieldType, ColumnType] = {
     "id": "TEXT",
@@ -67,7 +65,7 @@ class _Shape:
 
     @classmethod
     def of(cls, table: str, declared: Mapping[str, FieldType]) -> "_Shape":
-        names = column_names(declared, taken=HEAD)
+        names = columns.column_names(declared, taken=HEAD)
         fields = {field: (names[field], _COLUMN_TYPES[kind]) for field, kind in declared.items()}
         return cls(table=table, fields=fields)
 
@@ -77,45 +75,23 @@ class _Shape:
 
     def row(self, envelope: Envelope) -> Row:
         actor_id = columns.fit_or_null(envelope.metadata.get("user_id"), "TEXT")
-        values = columns.head(envelope) | {"actor_id": actor_id}
+        values = head.head(envelope) | {"actor_id": actor_id}
         twins: dict[str, str] = {}
         for field, (name, kind) in self.fields.items():
             value = envelope.body.get(field)
             try:
                 values[name] = columns.fit(value, kind)
             except columns.Misfit:
-                twins[name + _TWIN] = columns.as_text(value)
+                twins[columns.twin(name)] = columns.as_text(value)
         return Row(
             table=self.table,
             columns=self._columns_with(twins),
             values=values | twins,
-            repeats_keep_time=columns.repeats_keep_time(envelope),
+            repeats_keep_time=head.repeats_keep_time(envelope),
+            unknown={n: v for n, v in envelope.body.items() if n not in self.fields},
         )
 
     def _columns_with(self, twins: Mapping[str, Any]) -> Mapping[str, ColumnType]:
         if not twins:
             return self.columns
         return {**self.columns, **dict.fromkeys(twins, "TEXT")}
-
-
-def column_names(fields: Iterable[str], *, taken: Iterable[str]) -> dict[str, str]:
-    """Each field's column: lower case, other characters `_`; `__2`, `__3` where that is not free.
-
-    A field's `__text` twin is never free for another field.
-    """
-    used = set(taken)
-    names: dict[str, str] = {}
-    for field in fields:
-        name = _free_name(re.sub(r"[^a-z0-9_]", "_", field.lower()) or "_", used)
-        used |= {name, name + _TWIN}
-        names[field] = name
-    return names
-
-
-def _free_name(wanted: str, used: set[str]) -> str:
-    name, number = wanted, 1
-    while name in used or name + _TWIN in used or len(name) > MAX_NAME_BYTES:
-        number += 1
-        suffix = f"__{number}"
-        name = wanted[: MAX_NAME_BYTES - len(suffix)] + suffix
-    return name

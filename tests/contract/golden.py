@@ -109,4 +109,6 @@ def _row(row: Row) -> dict[str, Any]:
         for name, value in row.values.items()
         if value is not None and not (row.table == "events" and name in ("metadata", "body"))
     }
-    return {"table": row.table, "values": values}
+    return {"table": row.table, "values": values} | (
+        {"unknown": row.unknown} if row.unknown else {}
+    )

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumers.columns import MAX_NAME_BYTES, column_names
 from consumers.handover import Row
 from consumers.projections import all_tables
 from consumers.projections.course_copies import course_copy_rows
 from consumers.projections.events import COLUMNS, event_rows
-from consumers.projections.typed import MAX_NAME_BYTES, TypedTables, column_names
+from consumers.projections.typed import TypedTables
 from ingest.contract.caliper import Shape
 from ingest.contract.catalogue import Catalogue, EventType, FieldType, catalogue
 from ingest.contract.envelope import Envelope
@@ -105,10 +106,11 @@ class TestTyped:
     def test_a_twin_is_there_only_where_it_is_needed(self) -> None:
         assert "width__text" not in typed_row({"width": 3}, width="number").columns
 
-    def test_fields_that_the_catalogue_lacks_have_no_column(self) -> None:
+    def test_fields_that_the_catalogue_lacks_wait_for_a_column(self) -> None:
         row = typed_row({"gate_id": "9", "colour": "red"}, gate_id="id")
         assert "colour" not in row.columns
         assert "colour" not in row.values
+        assert row.unknown == {"colour": "red"}
 
     def test_names_that_are_taken_are_numbered(self) -> None:
         row = typed_row({"tenant": "lessee"}, tenant="string")

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from consumers.columns import Misfit, fit
 from consumers.handover import ColumnType
-from consumers.projections.columns import Misfit, event_time, fit, repeats_keep_time
+from consumers.projections.head import event_time, repeats_keep_time
 from tests.unit.consumers.builders import copy_notice, live_event
 
 
