@@ -158,7 +158,7 @@ def _metadata_field(name: str, field: MetadataField) -> Schema:
         schema["type"] = schema["type"][0]
     if name == "event_id":
         schema["pattern"] = "^[0-9a-f]{64}$"
-    if name == "issues":
+    if name in ("issues", "truncated"):
         schema["items"] = {"type": "string"}
     if field.values:
         schema["enum"] = list(field.values)

@@ -1,6 +1,7 @@
 """Live Events in Canvas's own format: claims `metadata`, `body`, `subscription` and a few more.
 
-Source: Canvas documentation, Live Events: set-up and event metadata.
+Source: Canvas documentation, Live Events: set-up and event metadata; canvas-lms
+gems/live_events/lib/live_events.rb for how long texts are cut.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from ingest.normalising import values
 from ingest.normalising.values import Issues
 
 _PLACED = frozenset({"metadata", "body", "subscription", "iss"})
+_LONGEST_TEXT = 8192
+_LONGEST_WORD = 1024
+_CUT_MARK = "..."
 
 
 def normalise(claims: Claims) -> Envelope:
@@ -36,9 +40,23 @@ def normalise(claims: Claims) -> Envelope:
     result = _body(signed["event_name"], body, issues)
     if issues:
         metadata["issues"] = issues
+    if truncated := [f"body.{name}" for name, value in result.items() if _seems_cut(value)]:
+        metadata["truncated"] = truncated
     return Envelope(metadata, result)
 
 
 def _body(event_name: str, body: Mapping[str, Any], issues: Issues) -> dict[str, Any]:
     entry = catalogue().find("live-events", event_name)
     return values.fields(entry.fields if entry else {}, body, "body", issues)
+
+
+def _seems_cut(value: Any) -> bool:
+    """Whether Canvas put the mark where it cuts: after the last word within its longest text.
+
+    It does not say so. A longer last word, such as an image written into the text, hides the cut.
+    """
+    return (
+        type(value) is str
+        and _LONGEST_TEXT - _LONGEST_WORD <= len(value) <= _LONGEST_TEXT
+        and value.endswith(_CUT_MARK)
+    )

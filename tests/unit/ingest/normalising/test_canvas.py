@@ -241,3 +241,33 @@ def test_subscription_id_of_another_type_stays_and_is_named() -> None:
     metadata = normalise(live_event(claims)).metadata
     assert metadata["subscription_id"] == ["x"]
     assert metadata["issues"] == ["metadata.subscription_id"]
+
+
+_WORDS = "sluice gate weir " * 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        (_WORDS[:8189].rpartition(" ")[0] + "...", True),
+        ("x" * 8189 + "...", True),
+        ("\N{RIGHT-TO-LEFT MARK}\U0001f30a" * 4094 + "...", True),
+        (_WORDS[:7165] + "...", True),
+        (_WORDS[:7164] + "...", False),
+        (_WORDS[:8190] + "...", False),
+        (_WORDS[:8192], False),
+        ("and so on...", False),
+        (None, False),
+    ],
+)
+def test_text_that_canvas_seems_to_have_cut_is_named(text: Any, cut: bool) -> None:
+    claims = live_event(live_event_claims(body={"syllabus_body": text, "course_id": "7"}))
+    metadata = normalise(claims).metadata
+    assert metadata.get("truncated") == (["body.syllabus_body"] if cut else None)
+    assert "issues" not in metadata
+
+
+def test_signed_field_of_the_same_name_is_kept_beside() -> None:
+    metadata = _metadata(truncated=["x"])
+    assert metadata["truncated__2"] == ["x"]
+    assert "truncated" not in metadata
