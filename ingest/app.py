@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 
+from ingest import drift_file
 from ingest.admin import key_ages, receiver_admin
 from ingest.contract.eventlog import FILE_NAME, EventLog, LogFileError
 from ingest.contract.operating.admin import bound_socket, listening
@@ -22,6 +23,7 @@ from ingest.delivering.delivery import Delivery
 from ingest.delivering.embedded import EmbeddedLog
 from ingest.delivering.kafka import KafkaLog
 from ingest.delivering.port import Log
+from ingest.drift import Drift
 from ingest.intake import Intake
 from ingest.listener import receiving
 from ingest.metrics import Metrics
@@ -36,6 +38,7 @@ from ingest.verifying.verifier import Verifier
 log = structlog.get_logger(__name__)
 
 _TOPIC_CHECK_RETRY_S = 5.0
+_DRIFT_EVERY_S = 2.0
 _GC_THRESHOLD = 20_000
 _KEYS_STALE_AFTER_REFRESHES = 3
 
@@ -75,7 +78,14 @@ async def running(settings: Settings, directory: Directory) -> AsyncIterator[Add
         stack.push_async_callback(durable_log.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         keys = _key_sources(settings, directory, session)
-        receiver = _receiver(settings, directory, keys, durable_log, metrics)
+        drift = Drift()
+        metrics.watch_drift(drift.seen)
+        await stack.enter_async_context(
+            drift_file.keeping(
+                drift, settings.data_dir / drift_file.FILE_NAME, every_s=_DRIFT_EVERY_S
+            )
+        )
+        receiver = _receiver(settings, directory, keys, durable_log, metrics, drift)
         kept = {
             issuer: keys[issuer]
             for issuer in (settings.live_events.issuer, *sorted(directory.pinned_platforms))
@@ -135,6 +145,7 @@ def _receiver(
     keys: Mapping[str, KeySource],
     durable_log: Log,
     metrics: Metrics,
+    drift: Drift,
 ) -> Receiver:
     allowance = HourlyAllowance(settings.quarantine.tenant_unknown_per_hour)
     live_events = settings.live_events.issuer
@@ -153,6 +164,7 @@ def _receiver(
         delivery=Delivery(durable_log),
         metrics=metrics,
         topic_prefix=settings.topics.prefix,
+        drift=drift,
     )
     limits = Limits(
         body_timeout_s=settings.http.body_timeout_s, max_in_flight=settings.http.max_in_flight

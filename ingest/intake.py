@@ -8,6 +8,7 @@ from ingest.contract.envelope import Source
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.topics import MAX_RECORD_BYTES
 from ingest.delivering.delivery import Delivery
+from ingest.drift import Drift
 from ingest.errors import Refusal, Unusable
 from ingest.handover import Receipt, SignedRequest
 from ingest.metrics import Metrics
@@ -22,12 +23,19 @@ class Intake:
     """Takes events in. Answers with a receipt once the event is durable, or raises a Refusal."""
 
     def __init__(
-        self, *, verifier: Verifier, delivery: Delivery, metrics: Metrics, topic_prefix: str
+        self,
+        *,
+        verifier: Verifier,
+        delivery: Delivery,
+        metrics: Metrics,
+        topic_prefix: str,
+        drift: Drift,
     ) -> None:
         self._verifier = verifier
         self._delivery = delivery
         self._metrics = metrics
         self._prefix = topic_prefix
+        self._drift = drift
 
     async def accept(self, request: SignedRequest) -> Receipt:
         """One event, from its token to its receipt."""
@@ -44,6 +52,7 @@ class Intake:
             receipt = await self._delivery.deliver(
                 record, outcome="published", event_id=envelope.event_id
             )
+            self._drift.see(envelope)
             ack_s = time.perf_counter() - began
             self._metrics.published(claims.source, claims.tenant, claims.received_at, ack_s)
             return entry.accepted(receipt)

@@ -61,7 +61,7 @@ def normalise(claims: Claims) -> Envelope:
     flat.add_trigger(metadata, stated)
     body = values.fields(catalogue().caliper_fields, event, "body", issues)
     if issues:
-        metadata["issues"] = issues
+        metadata["issues"] = values.once(issues)
     return Envelope(metadata, body)
 
 

@@ -39,7 +39,7 @@ def normalise(claims: Claims) -> Envelope:
     flat.add_trigger(metadata, signed)
     result = _body(signed["event_name"], body, issues)
     if issues:
-        metadata["issues"] = issues
+        metadata["issues"] = values.once(issues)
     if truncated := [f"body.{name}" for name, value in result.items() if _seems_cut(value)]:
         metadata["truncated"] = truncated
     return Envelope(metadata, result)

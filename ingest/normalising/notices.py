@@ -41,7 +41,7 @@ def normalise(claims: Claims) -> Envelope:
     entry = catalogue().find("pns", notice["type"])
     body = values.fields(entry.fields if entry else {}, body, "body", issues)
     if issues:
-        metadata["issues"] = issues
+        metadata["issues"] = values.once(issues)
     return Envelope(metadata, body)
 
 

@@ -219,6 +219,11 @@ _COERCIONS: Mapping[FieldType, Callable[[Any], Any]] = {
 }
 
 
+def once(issues: Issues) -> Issues:
+    """Each path once: what became visible may not fit its type either."""
+    return list(dict.fromkeys(issues))
+
+
 def free_name(name: str, taken: Container[str]) -> str:
     """`name`, or the first of `name__2`, `name__3`… that is not taken."""
     free, count = name, 1

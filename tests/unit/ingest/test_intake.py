@@ -11,6 +11,7 @@ from ingest.contract.codec import decode
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.record import Record
 from ingest.delivering.delivery import Delivery
+from ingest.drift import Drift
 from ingest.errors import BadSignature, Malformed, NotDurable, Overloaded, Refusal, Unusable
 from ingest.handover import Claims, SignedRequest
 from ingest.intake import Intake
@@ -66,11 +67,13 @@ class _Trip:
     def __init__(self, answer: Claims | Exception) -> None:
         self.metrics = Metrics("p7")
         self.log = _Log()
+        self.drift = Drift()
         self.intake = Intake(
             verifier=cast(Verifier, _Verifier(answer)),
             delivery=Delivery(self.log),
             metrics=self.metrics,
             topic_prefix="campus",
+            drift=self.drift,
         )
 
     def value(self, name: str, **labels: str) -> float:
