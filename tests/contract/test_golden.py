@@ -38,6 +38,11 @@ def test_every_type_of_the_corpus_has_a_golden_file_and_no_other() -> None:
     assert {path.stem for path in DIRECTORY.glob("*.json")} == set(map(file_name, examples()))
 
 
+def test_every_type_of_the_catalogue_has_an_example() -> None:
+    in_own_format = {example.name for example in examples() if "data" not in example.claims}
+    assert {entry.name for entry in catalogue()} - in_own_format == set()
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in DIRECTORY.glob("*.json")))
 def test_events_table_keeps_metadata_and_body_whole(name: str) -> None:
     stored = orjson.loads(path_of(name).read_bytes())["record"]
