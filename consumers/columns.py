@@ -1,19 +1,14 @@
-"""JSON values to what columns hold, and fields to the names of columns."""
+"""JSON values to what columns hold."""
 
 import json
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from consumers.handover import ColumnType
+from ingest.contract.tables import ColumnType
 
-MAX_NAME_BYTES = 55
-"""Longest column name, which leaves room for `__text` within PostgreSQL's 63 bytes."""
-
-_TWIN = "__text"
 _INT64 = range(-(2**63), 2**63)
 _RFC_3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
@@ -88,34 +83,6 @@ def as_json(value: Any) -> str:
         return orjson.dumps(value).decode()
     except TypeError:  # integers beyond 64 bits, which orjson does not write
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def twin(column: str) -> str:
-    """Where a value goes as text that does not fit its column."""
-    return column + _TWIN
-
-
-def column_names(fields: Iterable[str], *, taken: Iterable[str]) -> dict[str, str]:
-    """Each field's column: lower case, other characters `_`; `__2`, `__3` where that is not free.
-
-    A field's `__text` twin is never free for another field.
-    """
-    used = set(taken)
-    names: dict[str, str] = {}
-    for field in fields:
-        name = _free_name(re.sub(r"[^a-z0-9_]", "_", field.lower()) or "_", used)
-        used |= {name, twin(name)}
-        names[field] = name
-    return names
-
-
-def _free_name(wanted: str, used: set[str]) -> str:
-    name, number = wanted, 1
-    while name in used or twin(name) in used or len(name) > MAX_NAME_BYTES:
-        number += 1
-        suffix = f"__{number}"
-        name = wanted[: MAX_NAME_BYTES - len(suffix)] + suffix
-    return name
 
 
 def _unfit(value: Any, was: ColumnType) -> Any:

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from ingest.contract.record import StoredRecord
-
-ColumnType = Literal["TEXT", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ", "JSON"]
-"""What a column holds: `str`, `int`, `float`, `bool`, an aware `datetime`, or JSON as `str`."""
+from ingest.contract.tables import ColumnType
 
 PoisonReason = Literal["damaged", "not_an_envelope"]
 """Why a record cannot be read; also a metric label and a header of the dead letter."""

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers import columns
-from consumers.handover import ColumnType, Row
-
-MAX_UNKNOWN_FIELDS = 200
-"""How many unknown fields get columns of their own in one table; the rest is in `events.body`."""
+from consumers.handover import Row
+from ingest.contract.tables import MAX_UNKNOWN_FIELDS, ColumnType, column_names, twin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +56,15 @@ def _named(
 ) -> Mapping[str, str]:
     """The columns of all unknown fields that have one, in the order of their first coming."""
     # the catalogue may have learnt of a field whose name one of these has
-    taken = declared.keys() | set(map(columns.twin, declared))
-    kept = {n: c for n, c in layout.fields.items() if not {c, columns.twin(c)} & taken}
+    taken = declared.keys() | set(map(twin, declared))
+    kept = {n: c for n, c in layout.fields.items() if not {c, twin(c)} & taken}
     wanted = {n: None for row in rows for n, v in row.unknown.items() if v is not None}
     room = MAX_UNKNOWN_FIELDS - len(kept)
     new = [name for name in wanted if name not in kept][: max(room, 0)]
     if not new:
         return kept
-    used = {*taken, *layout.columns, *kept.values(), *map(columns.twin, kept.values())}
-    return kept | columns.column_names(new, taken=used)
+    used = {*taken, *layout.columns, *kept.values(), *map(twin, kept.values())}
+    return kept | column_names(new, taken=used)
 
 
 def _unknown_columns(
@@ -93,7 +91,7 @@ def _held(
         try:
             values[name] = columns.fit_again(value, was, kinds[name])
         except columns.Misfit:
-            values[columns.twin(name)] = columns.as_text_again(value, was)
+            values[twin(name)] = columns.as_text_again(value, was)
     for name, value in row.unknown.items():
         if value is None or name not in fields:
             continue
@@ -101,5 +99,5 @@ def _held(
         try:
             values[column] = columns.fit(value, kinds[column])
         except columns.Misfit:
-            values[columns.twin(column)] = columns.as_text(value)
+            values[twin(column)] = columns.as_text(value)
     return values

@@ -1,23 +1,14 @@
-"""The columns that the table of any type begins with: whose it is, and when."""
+"""The values that most tables begin with: whose the event is, and when it was."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from consumers.columns import fit_or_null
-from consumers.handover import ColumnType
 from ingest.contract.envelope import Envelope
-
-HEAD: Mapping[str, ColumnType] = {
-    "event_id": "TEXT",
-    "event_time": "TIMESTAMPTZ",
-    "received_at": "TIMESTAMPTZ",
-    "tenant": "TEXT",
-}
 
 
 def head(envelope: Envelope) -> dict[str, Any]:
-    """The values of HEAD."""
+    """The values of `tables.HEAD`."""
     metadata = envelope.metadata
     return {
         "event_id": envelope.event_id,

@@ -12,24 +12,11 @@ from functools import cached_property
 from typing import Any
 
 from consumers import columns
-from consumers.handover import ColumnType, Row
+from consumers.handover import Row
 from consumers.projections import head
 from ingest.contract.catalogue import Catalogue, FieldType
 from ingest.contract.envelope import Envelope
-
-HEAD: Mapping[str, ColumnType] = {**head.HEAD, "actor_id": "TEXT"}
-_CALIPER_TABLE = "__caliper"
-_COLUMN_TYPES: Mapping[FieldType, ColumnType] = {
-    "id": "TEXT",
-    "ids": "JSON",
-    "string": "TEXT",
-    "integer": "BIGINT",
-    "number": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "timestamp": "TIMESTAMPTZ",
-    "object": "JSON",
-    "array": "JSON",
-}
+from ingest.contract.tables import TYPED_HEAD, ColumnType, caliper_table, twin, typed_columns
 
 
 class TypedTables:
@@ -40,9 +27,7 @@ class TypedTables:
             (entry.source, entry.name): _Shape.of(entry.table, entry.fields) for entry in catalogue
         }
         self._caliper_shapes = {
-            (entry.source, entry.name): _Shape.of(
-                entry.table + _CALIPER_TABLE, catalogue.caliper_fields
-            )
+            (entry.source, entry.name): _Shape.of(caliper_table(entry), catalogue.caliper_fields)
             for entry in catalogue
             if entry.caliper
         }
@@ -65,13 +50,11 @@ class _Shape:
 
     @classmethod
     def of(cls, table: str, declared: Mapping[str, FieldType]) -> "_Shape":
-        names = columns.column_names(declared, taken=HEAD)
-        fields = {field: (names[field], _COLUMN_TYPES[kind]) for field, kind in declared.items()}
-        return cls(table=table, fields=fields)
+        return cls(table=table, fields=typed_columns(declared))
 
     @cached_property
     def columns(self) -> Mapping[str, ColumnType]:
-        return {**HEAD, **dict(self.fields.values())}
+        return {**TYPED_HEAD, **dict(self.fields.values())}
 
     def row(self, envelope: Envelope) -> Row:
         actor_id = columns.fit_or_null(envelope.metadata.get("user_id"), "TEXT")
@@ -82,7 +65,7 @@ class _Shape:
             try:
                 values[name] = columns.fit(value, kind)
             except columns.Misfit:
-                twins[columns.twin(name)] = columns.as_text(value)
+                twins[twin(name)] = columns.as_text(value)
         return Row(
             table=self.table,
             columns=self._columns_with(twins),

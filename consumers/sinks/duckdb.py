@@ -20,8 +20,9 @@ import pyarrow as pa
 
 from consumers.batch import Batch
 from consumers.errors import SinkBusy, StartupError
-from consumers.handover import ColumnType, NextOffsets, Partition, Row
+from consumers.handover import NextOffsets, Partition, Row
 from consumers.unknown_fields import Layout, laid_out
+from ingest.contract.tables import ColumnType
 
 OFFSETS_TABLE = "forebay_offsets"
 FIELDS_TABLE = "forebay_unknown_fields"

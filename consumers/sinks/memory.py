@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.batch import Batch
-from consumers.handover import ColumnType, NextOffsets, Partition, Row
+from consumers.handover import NextOffsets, Partition, Row
 from consumers.unknown_fields import Layout, laid_out
+from ingest.contract.tables import ColumnType
 
 
 @dataclass(slots=True)

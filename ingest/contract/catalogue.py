@@ -33,6 +33,8 @@ class EventType:
 
     `name` is as Canvas writes it. `fields` are the body's top-level fields; every one may be null
     or absent. `key` is the path in the body to the id of the entity that the event is about.
+    `carries` says what an absent field of it means: null, or unchanged; `deleted_when` what marks
+    it as deleted: `always`, or `path=value`; `trigger` who causes it in Canvas's own example.
     `notes` say of every field what it holds. `caliper` are the shapes that the type has in that
     format; its body then has other fields.
     """
@@ -45,6 +47,9 @@ class EventType:
     category: str = ""
     entity: str | None = None
     documented: bool = True
+    trigger: Literal["user", "system"] | None = None
+    carries: Literal["snapshot", "partial"] | None = None
+    deleted_when: str | None = None
     notes: Mapping[str, FieldNote] = field(default_factory=dict)
     caliper: tuple[Shape, ...] = ()
 
@@ -66,7 +71,8 @@ class Catalogue:
     """All known types, by source and name.
 
     `caliper_fields` are the top-level fields of every event in Caliper format, `caliper_notes` what
-    they hold. Raises ValueError where two types claim one Caliper shape.
+    they hold; `categories` are headings by their names, in the order of documentation. Raises
+    ValueError where two types claim one Caliper shape.
     """
 
     def __init__(
@@ -74,10 +80,12 @@ class Catalogue:
         types: Iterator[EventType],
         caliper_fields: Mapping[str, FieldType] = MappingProxyType({}),
         caliper_notes: Mapping[str, FieldNote] = MappingProxyType({}),
+        categories: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._types = {(entry.source, entry.name): entry for entry in types}
         self.caliper_fields = caliper_fields
         self.caliper_notes = caliper_notes
+        self.categories = categories
         self._caliper_names = Names(
             (shape, entry.name) for entry in self for shape in entry.caliper
         )
@@ -115,7 +123,12 @@ def catalogue() -> Catalogue:
     text = files("ingest.contract").joinpath("catalogue.toml").read_text(encoding="utf-8")
     data = tomllib.loads(text)
     of_caliper = data["caliper"]["fields"]
-    return Catalogue(_entries(data), _types("caliper", of_caliper), _notes(of_caliper))
+    return Catalogue(
+        _entries(data),
+        caliper_fields=_types("caliper", of_caliper),
+        caliper_notes=_notes(of_caliper),
+        categories=data["categories"],
+    )
 
 
 def _entries(data: Mapping[str, Any]) -> Iterator[EventType]:
@@ -135,6 +148,9 @@ def _entry(source: Source, name: str, entry: Mapping[str, Any]) -> EventType:
         category=entry["category"],
         entity=entry.get("entity"),
         documented=entry.get("documented", True),
+        trigger=entry.get("trigger"),
+        carries=entry.get("carries"),
+        deleted_when=entry.get("deleted_when"),
         notes=_notes(fields),
         caliper=tuple(Shape(**shape) for shape in entry.get("caliper", ())),
     )

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from consumers.batch import Batch
-from consumers.handover import ColumnType, NextOffsets, Partition, Row
+from consumers.handover import NextOffsets, Partition, Row
 from consumers.sinks.base import Sink
+from ingest.contract.tables import ColumnType
 
 SOURCE_ID = "log-1"
 ONE = Partition("reservoir.live-events.one.v1", 0)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from consumers.columns import Misfit, fit
-from consumers.handover import ColumnType
 from consumers.projections.head import event_time, repeats_keep_time
+from ingest.contract.tables import ColumnType
 from tests.unit.consumers.builders import copy_notice, live_event
 
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.columns import MAX_NAME_BYTES, column_names
 from consumers.handover import Row
 from consumers.projections import all_tables
 from consumers.projections.course_copies import course_copy_rows
-from consumers.projections.events import COLUMNS, event_rows
+from consumers.projections.events import event_rows
 from consumers.projections.typed import TypedTables
 from ingest.contract.caliper import Shape
 from ingest.contract.catalogue import Catalogue, EventType, FieldType, catalogue
 from ingest.contract.envelope import Envelope
+from ingest.contract.tables import EVENTS_COLUMNS, MAX_NAME_BYTES, column_names
 from tests.unit.consumers.builders import copy_notice, event_id, live_event
 
 JSON = st.recursive(
@@ -48,7 +48,7 @@ class TestEvents:
         envelope = live_event(3, body={"name": "Weirs", "odd": [1, {"a": None}]}, hostname="h")
         (row,) = event_rows(envelope)
         assert row.table == "events"
-        assert row.values.keys() == COLUMNS.keys()
+        assert row.values.keys() == EVENTS_COLUMNS.keys()
         assert json.loads(row.values["body"]) == envelope.body
         assert json.loads(row.values["metadata"]) == envelope.metadata
 
