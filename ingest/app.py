@@ -58,7 +58,7 @@ async def serve(settings: Settings, directory: Directory) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, directory) as addresses:
-        _quieten_garbage_collector()
+        quieten_garbage_collector()
         log.info("receiving", public=addresses.public, admin=addresses.admin)
         await stop.wait()
         log.info("stopping")
@@ -207,7 +207,7 @@ async def _name_missing_topics(settings: Settings) -> None:
         return
 
 
-def _quieten_garbage_collector() -> None:
+def quieten_garbage_collector() -> None:
     """Requests leave no cycles worth looking for every few hundred objects; start-up's stay."""
     gc.collect()
     gc.freeze()

@@ -23,7 +23,7 @@ OTHER = "other"
 _MAX_NAME_LENGTH = 100
 _MAX_DEPTH, _MAX_MEMBERS = 3, 20
 # a claim of every notice, of no type that could be declared: it may be a text or a list of them
-_KNOWN_METADATA = our_fields().keys() | signed_fields().keys() | {"aud"}
+_KNOWN_METADATA = frozenset({*our_fields(), *signed_fields(), "aud"})
 # names with digits or signs may be data, such as ids that a mapping is keyed by
 _PLAIN_NAME = re.compile(r"[A-Za-z_@$][A-Za-z_]{0,39}")
 
@@ -64,6 +64,8 @@ class Drift:
 
     def see(self, envelope: Envelope) -> None:
         """Notes what is unknown in one event."""
+        if _is_known(envelope):
+            return
         at = str(envelope.metadata.get("received_at", ""))
         for unknown, value in _unknown_in(envelope):
             key = bounded(self._seen, unknown)
@@ -101,6 +103,13 @@ def shape_of(value: Any, depth: int = 0) -> Any:
     if isinstance(value, int | float):
         return "number"
     return "null" if value is None else "string"
+
+
+def _is_known(envelope: Envelope) -> bool:
+    entry = catalogue().of(envelope)
+    if entry is None or not _KNOWN_METADATA.issuperset(envelope.metadata):
+        return False
+    return envelope.body.keys() <= _fields(entry, envelope).keys()
 
 
 def _unknown_in(envelope: Envelope) -> Iterable[tuple[Unknown, Any]]:

@@ -63,7 +63,7 @@ class EventType:
         """The id of the entity that `body` is about, or None where it states none."""
         value: Any = body
         for step in self.key:
-            value = value.get(step) if isinstance(value, Mapping) else None
+            value = value.get(step) if isinstance(value, dict) else None
         return value if isinstance(value, str) and value else None
 
 

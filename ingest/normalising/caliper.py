@@ -6,6 +6,7 @@ Source: Canvas documentation, Live Events: event types, Caliper format.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from ingest.contract.caliper import canvas_id, extensions
@@ -59,10 +60,15 @@ def normalise(claims: Claims) -> Envelope:
     flat.add(metadata, stated, issues)
     flat.add(metadata, others, issues)
     flat.add_trigger(metadata, stated)
-    body = values.fields(catalogue().caliper_fields, event, "body", issues)
+    body = values.fields(_event_types(), event, "body", issues)
     if issues:
         metadata["issues"] = values.once(issues)
     return Envelope(metadata, body)
+
+
+@cache
+def _event_types() -> values.Declared:
+    return values.Declared(catalogue().caliper_fields)
 
 
 def _stated(event: Mapping[str, Any]) -> dict[str, Any]:

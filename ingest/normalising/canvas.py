@@ -7,7 +7,6 @@ gems/live_events/lib/live_events.rb for how long texts are cut.
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.contract.catalogue import catalogue
 from ingest.contract.envelope import Envelope
 from ingest.handover import Claims
 from ingest.normalising import metadata as flat
@@ -16,7 +15,8 @@ from ingest.normalising.values import Issues
 
 _PLACED = frozenset({"metadata", "body", "subscription", "iss"})
 _LONGEST_TEXT = 8192
-_LONGEST_WORD = 1024
+_SHORTEST_CUT = _LONGEST_TEXT - 1024
+"""How short a text may become where its last word was long."""
 _CUT_MARK = "..."
 
 
@@ -33,30 +33,36 @@ def normalise(claims: Claims) -> Envelope:
         subscription = values.visible(subscription, "metadata.subscription", issues)
     metadata = flat.ours(claims, signed["event_name"])
     flat.add_subscription(metadata, subscription, issues)
-    named = {name: value for name, value in signed.items() if name != "event_name"}
-    flat.add(metadata, named, issues)
-    flat.add(metadata, others, issues)
+    named = dict(signed)
+    del named["event_name"]
+    if named.keys().isdisjoint(others):
+        flat.add(metadata, named | others, issues)
+    else:
+        flat.add(metadata, named, issues)
+        flat.add(metadata, others, issues)
     flat.add_trigger(metadata, signed)
     result = _body(signed["event_name"], body, issues)
     if issues:
         metadata["issues"] = values.once(issues)
-    if truncated := [f"body.{name}" for name, value in result.items() if _seems_cut(value)]:
+    if truncated := _truncated(result):
         metadata["truncated"] = truncated
     return Envelope(metadata, result)
 
 
 def _body(event_name: str, body: Mapping[str, Any], issues: Issues) -> dict[str, Any]:
-    entry = catalogue().find("live-events", event_name)
-    return values.fields(entry.fields if entry else {}, body, "body", issues)
+    declared = values.body_types().get(("live-events", event_name), values.UNDECLARED)
+    return values.fields(declared, body, "body", issues)
 
 
-def _seems_cut(value: Any) -> bool:
-    """Whether Canvas put the mark where it cuts: after the last word within its longest text.
+def _truncated(body: Mapping[str, Any]) -> list[str]:
+    """Paths of the texts that end in the mark that Canvas puts after the last word it has room for.
 
     It does not say so. A longer last word, such as an image written into the text, hides the cut.
     """
-    return (
-        type(value) is str
-        and _LONGEST_TEXT - _LONGEST_WORD <= len(value) <= _LONGEST_TEXT
+    return [
+        f"body.{name}"
+        for name, value in body.items()
+        if type(value) is str
+        and _SHORTEST_CUT <= len(value) <= _LONGEST_TEXT
         and value.endswith(_CUT_MARK)
-    )
+    ]
