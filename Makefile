@@ -61,6 +61,7 @@ contract: $(DEV) ## write the published contract anew: deploy/contract
 
 bench: $(DEV) ## measure what an event costs
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.outage
 
 kafka: $(DEV) ## run a real Kafka broker on 127.0.0.1:9092 until Ctrl-C
 	$(BIN)/python -m tests.kafka run

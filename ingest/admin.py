@@ -8,19 +8,36 @@ from aiohttp import web
 from ingest import openapi
 from ingest.contract.operating.admin import Check, admin_app
 from ingest.delivering.port import Log
+from ingest.delivering.spool import Spool
 from ingest.metrics import Metrics
 from ingest.verifying.jwks import KeySource
 
 
 def receiver_admin(
-    *, metrics: Metrics, log: Log, keys: Mapping[str, KeySource], stale_after_s: float
+    *,
+    metrics: Metrics,
+    log: Log,
+    spool: Spool | None,
+    keys: Mapping[str, KeySource],
+    stale_after_s: float,
 ) -> web.Application:
-    """Ready means: can make events durable. Keys never make it unready; they only show."""
+    """Ready means: can make events durable, in the log or in the spool that stands in for it.
+
+    Keys never make it unready; they only show.
+    """
 
     async def checks() -> Sequence[Check]:
-        durable, detail = await log.health()
+        takes, detail = await log.health()
+        if spool is None:
+            durable = [Check(name="durable", ok=takes, detail=detail)]
+        else:
+            has_room, room = spool.health()
+            durable = [
+                Check(name="log", ok=takes, required=not has_room, detail=detail),
+                Check(name="spool", ok=has_room, required=not takes, detail=room),
+            ]
         return [
-            Check(name="durable", ok=durable, detail=detail),
+            *durable,
             *(_keys_check(source, stale_after_s) for source in keys.values()),
         ]
 

@@ -1,4 +1,4 @@
-"""Builds every object once, runs the receiver until it is told to stop, and closes in reverse."""
+"""Runs the receiver until it is told to stop, and closes in reverse."""
 
 import asyncio
 import contextlib
@@ -6,39 +6,30 @@ import gc
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import aiohttp
 import structlog
+from aiohttp import web
 
-from ingest import drift_file
 from ingest.admin import key_ages, receiver_admin
-from ingest.contract.eventlog import FILE_NAME, EventLog, LogFileError
 from ingest.contract.operating.admin import bound_socket, listening
 from ingest.contract.operating.environment import SettingsError
 from ingest.contract.topics import ingest_topics
 from ingest.delivering import topic_admin
-from ingest.delivering.delivery import Delivery
-from ingest.delivering.embedded import EmbeddedLog
-from ingest.delivering.kafka import KafkaLog
-from ingest.delivering.port import Log
-from ingest.drift import Drift
-from ingest.intake import Intake
+from ingest.delivering.spool import Spool
 from ingest.listener import receiving
-from ingest.metrics import Metrics
+from ingest.parts import Parts, assembled
 from ingest.receiver import Limits, Receiver
 from ingest.settings import HttpSettings, Settings
 from ingest.tenants_file import Directory
 from ingest.tls import keep_current, server_context
-from ingest.verifying.jwks import KeySource
-from ingest.verifying.tenants import HourlyAllowance
-from ingest.verifying.verifier import Verifier
+from ingest.watch import Watch
 
 log = structlog.get_logger(__name__)
 
 _TOPIC_CHECK_RETRY_S = 5.0
-_DRIFT_EVERY_S = 2.0
+_LOOK_EVERY_S = 0.2
 _GC_THRESHOLD = 20_000
 _KEYS_STALE_AFTER_REFRESHES = 3
 
@@ -53,10 +44,7 @@ class Addresses:
 
 async def serve(settings: Settings, directory: Directory) -> None:
     """Receives until SIGTERM or SIGINT. Raises SettingsError if it cannot begin."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _told_to_stop()
     async with running(settings, directory) as addresses:
         quieten_garbage_collector()
         log.info("receiving", public=addresses.public, admin=addresses.admin)
@@ -71,125 +59,105 @@ async def running(settings: Settings, directory: Directory) -> AsyncIterator[Add
     async with contextlib.AsyncExitStack() as stack:
         public = stack.enter_context(bound_socket(settings.http.host, settings.http.port))
         admin = stack.enter_context(bound_socket(settings.admin.host, settings.admin.port))
-        addresses = Addresses(public=_address(public), admin=_address(admin))
         tls = _tls(settings.http)
-        metrics = Metrics()
-        durable_log = _open_log(settings)
-        stack.push_async_callback(durable_log.close)
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        keys = _key_sources(settings, directory, session)
-        drift = Drift()
-        metrics.watch_drift(drift.seen)
-        await stack.enter_async_context(
-            drift_file.keeping(
-                drift, settings.data_dir / drift_file.FILE_NAME, every_s=_DRIFT_EVERY_S
-            )
-        )
-        receiver = _receiver(settings, directory, keys, durable_log, metrics, drift)
-        kept = {
-            issuer: keys[issuer]
-            for issuer in (settings.live_events.issuer, *sorted(directory.pinned_platforms))
-        }
-        await _start_background(stack, settings, kept, tls)
-        admin_app = receiver_admin(
-            metrics=metrics,
-            log=durable_log,
-            keys=kept,
-            stale_after_s=_KEYS_STALE_AFTER_REFRESHES * settings.verify.keys_refresh_s,
-        )
-        metrics.watch_keys(lambda: key_ages(kept))
+        parts = await stack.enter_async_context(assembled(settings, directory))
+        await _start_background(stack, settings, directory, parts, tls)
         _warn_of_beta(directory)
-        await stack.enter_async_context(listening(admin_app, admin))
+        parts.metrics.watch_keys(lambda: key_ages(parts.keys))
+        parts.metrics.watch_spool(parts.spool.figures)
+        await stack.enter_async_context(listening(_admin(settings, parts), admin))
         await stack.enter_async_context(
             receiving(
-                receiver,
-                metrics,
+                Receiver(intake=parts.intake, metrics=parts.metrics, limits=_limits(settings.http)),
+                parts.metrics,
                 public,
                 tls=tls,
                 shutdown_timeout_s=settings.http.shutdown_timeout_s,
             )
         )
-        yield addresses
+        yield Addresses(public=_address(public), admin=_address(admin))
 
 
-def _open_log(settings: Settings) -> Log:
-    if settings.kafka.bootstrap_servers is not None:
-        return KafkaLog(
-            client_options=settings.kafka.client_options(),
-            publish_timeout_s=settings.publish.timeout_s,
-        )
-    path = settings.data_dir / FILE_NAME
-    try:
-        file = EventLog.open(path, max_bytes=settings.eventlog.max_bytes)
-    except LogFileError as error:
-        raise SettingsError(str(error)) from None
-    except OSError as error:
-        raise SettingsError(
-            f"FOREBAY_DATA_DIR: {settings.data_dir} cannot be written: {error.strerror}"
-        ) from None
-    return EmbeddedLog(file, retention_s=settings.eventlog.retention_hours * 3600)
+async def drained(settings: Settings, directory: Directory, *, timeout_s: float) -> tuple[int, int]:
+    """Empties the spool into Kafka without receiving; records and tokens that are left.
+
+    Ends at the timeout, at SIGTERM or SIGINT, or when nothing is left. Raises SettingsError.
+    """
+    if settings.kafka.bootstrap_servers is None:
+        raise SettingsError("FOREBAY_KAFKA__BOOTSTRAP_SERVERS: there is no Kafka to drain into")
+    stop = _told_to_stop()
+    async with assembled(settings, directory) as parts:
+        settling = asyncio.create_task(parts.settling.run())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await _empty(parts.spool, stop)
+        settling.cancel()
+        left = parts.spool.figures()
+    return left.records, left.tokens
 
 
-def _key_sources(
-    settings: Settings, directory: Directory, session: aiohttp.ClientSession
-) -> dict[str, KeySource]:
-    urls = {**directory.platforms, settings.live_events.issuer: settings.live_events.jwks_url}
-    return {
-        issuer: KeySource(issuer=issuer, url=url, session=session) for issuer, url in urls.items()
-    }
+async def _empty(spool: Spool, stop: asyncio.Event) -> None:
+    """Waits until the spool is empty, or for `stop`."""
+    while spool.has_records or spool.has_tokens:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                await stop.wait()
+                return
 
 
-def _receiver(
-    settings: Settings,
-    directory: Directory,
-    keys: Mapping[str, KeySource],
-    durable_log: Log,
-    metrics: Metrics,
-    drift: Drift,
-) -> Receiver:
-    allowance = HourlyAllowance(settings.quarantine.tenant_unknown_per_hour)
-    live_events = settings.live_events.issuer
-    verifier = Verifier(
-        keys={
-            "live-events": {live_events: keys[live_events]},
-            "pns": {issuer: keys[issuer] for issuer in directory.platforms},
-        },
-        tenants=directory.tenants,
-        leeway_s=settings.verify.leeway_s,
-        may_keep_unknown_tenant=allowance.passes,
-        on_ignored_members=metrics.ignored_members,
+def _told_to_stop() -> asyncio.Event:
+    """Set at SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _admin(settings: Settings, parts: Parts) -> web.Application:
+    with_kafka = settings.kafka.bootstrap_servers is not None
+    return receiver_admin(
+        metrics=parts.metrics,
+        log=parts.log,
+        spool=parts.spool if with_kafka else None,
+        keys=parts.keys,
+        stale_after_s=_KEYS_STALE_AFTER_REFRESHES * settings.verify.keys_refresh_s,
     )
-    intake = Intake(
-        verifier=verifier,
-        delivery=Delivery(durable_log),
-        metrics=metrics,
-        topic_prefix=settings.topics.prefix,
-        drift=drift,
+
+
+def _limits(http: HttpSettings) -> Limits:
+    return Limits(
+        body_timeout_s=http.body_timeout_s,
+        max_in_flight=http.max_in_flight,
+        handling_timeout_s=http.handling_timeout_s,
+        max_body_bytes_in_flight=http.max_body_bytes_in_flight,
+        head_timeout_s=http.head_timeout_s,
+        max_connections=http.max_connections,
     )
-    limits = Limits(
-        body_timeout_s=settings.http.body_timeout_s, max_in_flight=settings.http.max_in_flight
-    )
-    return Receiver(intake=intake, metrics=metrics, limits=limits)
 
 
 async def _start_background(
     stack: contextlib.AsyncExitStack,
     settings: Settings,
-    keys: Mapping[str, KeySource],
+    directory: Directory,
+    parts: Parts,
     tls: ssl.SSLContext | None,
 ) -> None:
     """Starts what runs beside the requests, and sees to its end."""
-    tasks = await stack.enter_async_context(asyncio.TaskGroup())
-    started = [
-        tasks.create_task(source.keep_fresh(settings.verify.keys_refresh_s))
-        for source in keys.values()
+    silence_s = settings.alarm.silence_hours * 3600
+    watch = Watch(parts.metrics, parts.spool, directory.names, silence_s=silence_s)
+    work = [
+        *(source.keep_fresh(settings.verify.keys_refresh_s) for source in parts.keys.values()),
+        watch.run(),
+        parts.settling.run(),
     ]
     cert_file, key_file = settings.http.tls_cert_file, settings.http.tls_key_file
     if tls is not None and cert_file is not None and key_file is not None:
-        started.append(tasks.create_task(keep_current(tls, cert_file, key_file)))
+        work.append(keep_current(tls, cert_file, key_file))
     if settings.kafka.bootstrap_servers is not None:
-        started.append(tasks.create_task(_name_missing_topics(settings)))
-    for task in started:
+        work.append(_name_missing_topics(settings))
+    tasks = await stack.enter_async_context(asyncio.TaskGroup())
+    for task in [tasks.create_task(each) for each in work]:
         stack.callback(task.cancel)
 
 

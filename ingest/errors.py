@@ -94,6 +94,10 @@ REFUSALS: tuple[type[Refusal], ...] = (
 """The whole table, for the API description and the tests."""
 
 
+class Uncheckable(Exception):
+    """The keys that would prove it cannot be had now; the tenant that it names is one of ours."""
+
+
 class Unusable(Exception):
     """Authentic, yet it cannot enter a trusted topic; it is kept in quarantine.
 

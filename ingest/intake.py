@@ -7,10 +7,12 @@ from ingest.contract.codec import encode
 from ingest.contract.envelope import Source
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.topics import MAX_RECORD_BYTES
+from ingest.delivering.deferred import Deferred
 from ingest.delivering.delivery import Delivery
+from ingest.delivering.port import RecordTooLarge
 from ingest.drift import Drift
-from ingest.errors import Refusal, Unusable
-from ingest.handover import Receipt, SignedRequest
+from ingest.errors import Refusal, Uncheckable, Unusable
+from ingest.handover import Claims, Receipt, SignedRequest
 from ingest.metrics import Metrics
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
@@ -27,12 +29,14 @@ class Intake:
         *,
         verifier: Verifier,
         delivery: Delivery,
+        deferred: Deferred,
         metrics: Metrics,
         topic_prefix: str,
         drift: Drift,
     ) -> None:
         self._verifier = verifier
         self._delivery = delivery
+        self._deferred = deferred
         self._metrics = metrics
         self._prefix = topic_prefix
         self._drift = drift
@@ -43,18 +47,25 @@ class Intake:
         with self._metrics.enter(request.source) as entry:
             try:
                 claims = await self._verifier.verify(request)
-                envelope = normalise(claims)
-                record = encode(envelope, prefix=self._prefix, traceparent=request.traceparent)
-                if record.size_bytes > MAX_RECORD_BYTES:
-                    raise Unusable("too_large_for_topic", claims)
+                receipt = await self._deliver(claims, request)
+            except Uncheckable:
+                receipt = await self._deferred.keep(request)
             except Unusable as flaw:
-                return entry.accepted(await self._quarantine(request, flaw))
-            receipt = await self._delivery.deliver(
-                record, outcome="published", event_id=envelope.event_id
-            )
-            self._drift.see(envelope)
-            ack_s = time.perf_counter() - began
-            self._metrics.published(claims.source, claims.tenant, claims.received_at, ack_s)
+                receipt = await self._quarantine(request, flaw)
+            self._metrics.durable(request.source, time.perf_counter() - began)
+            return entry.accepted(receipt)
+
+    async def settle(self, request: SignedRequest) -> Receipt:
+        """One event whose token was deferred, from there to its receipt.
+
+        Raises a Refusal, or Uncheckable while its keys still cannot be had.
+        """
+        with self._metrics.resume(request.source) as entry:
+            try:
+                claims = self._verifier.verify_deferred(request)
+                receipt = await self._deliver(claims, request)
+            except Unusable as flaw:
+                receipt = await self._quarantine(request, flaw)
             return entry.accepted(receipt)
 
     def refuse(self, source: Source, refusal: Refusal) -> Refusal:
@@ -62,6 +73,22 @@ class Intake:
         with contextlib.suppress(Refusal), self._metrics.enter(source):
             raise refusal
         return refusal
+
+    async def _deliver(self, claims: Claims, request: SignedRequest) -> Receipt:
+        """Raises Unusable where its topic will never take the event."""
+        envelope = normalise(claims)
+        record = encode(envelope, prefix=self._prefix, traceparent=request.traceparent)
+        try:
+            if record.size_bytes > MAX_RECORD_BYTES:
+                raise RecordTooLarge
+            receipt = await self._delivery.deliver(
+                record, source=claims.source, outcome="published", event_id=envelope.event_id
+            )
+        except RecordTooLarge:
+            raise Unusable("too_large_for_topic", claims) from None
+        self._drift.see(envelope)
+        self._metrics.seen(claims.tenant, claims.received_at)
+        return receipt
 
     async def _quarantine(self, request: SignedRequest, flaw: Unusable) -> Receipt:
         metadata = {
@@ -76,5 +103,9 @@ class Intake:
                 metadata["tenant"] = flaw.claims.tenant
         record = quarantine_record(self._prefix, metadata, bare(request.token).decode("ascii"))
         return await self._delivery.deliver(
-            record, outcome="quarantined", event_id=known_id, reason=flaw.reason
+            record,
+            source=request.source,
+            outcome="quarantined",
+            event_id=known_id,
+            reason=flaw.reason,
         )

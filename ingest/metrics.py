@@ -1,24 +1,41 @@
 """Every metric of the receiver: name, unit, labels. The ledger among them balances at every scrape.
 
-received = settled + held, by source: an event is counted in when its request is complete, and out
-in the same step that decides its answer.
+received + recovered = settled + held, by source: an event is counted in when its request is
+complete or a lane is found to hold it, and out in the same step that decides what becomes of it.
 """
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ingest.canvas_budget import KINDS, CanvasBudget
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.operating.metrics import new_registry
 from ingest.drift import Sighting, Unknown
-from ingest.errors import Refusal, Unavailable
-from ingest.handover import Receipt
+from ingest.errors import Refusal, Rejection, TenantNotAllowed
+from ingest.handover import LANES, Lane, Receipt
 
+# how a request looks from here that Canvas gave up on, or may have
+_LOOK_LIKE_TIMEOUTS = frozenset({"disconnected", "request_timeout", "head_timeout"})
 _ACK_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class SpoolFigures(Struct, frozen=True, kw_only=True):
+    """The spool at a glance. `seconds_to_full` is infinite while it does not grow."""
+
+    records: int
+    tokens: int
+    used_bytes: int
+    oldest_age_s: float
+    seconds_to_full: float
+    reserve_held: bool
 
 
 class Metrics:
@@ -27,8 +44,9 @@ class Metrics:
     def __init__(self, process: str = "0") -> None:
         self.registry = new_registry()
         self._process = process
-        self._ledger = Ledger()
-        self.registry.register(_LedgerCollector(process, self._ledger))
+        self.ledger = Ledger()
+        self.canvas_budget = CanvasBudget()
+        self.registry.register(_LedgerCollector(process, self.ledger))
         self._aborted = self._counter(
             "forebay_requests_aborted_total", "Requests that ended before their body did.", "reason"
         )
@@ -44,32 +62,63 @@ class Metrics:
             registry=self.registry,
         )
         self._ack = {source: ack.labels(process, source) for source in SOURCES}
-        self._last_event: dict[str, float] = {}
+        self.last_event: dict[str, float] = {}
+        """When each tenant's latest event was received, in Unix seconds."""
         self.registry.register(
             _LabelledGauge(
                 "forebay_tenant_last_event_timestamp_seconds",
                 "When the tenant's latest event was received, in Unix seconds.",
                 ("tenant", process),
-                lambda: self._last_event,
+                lambda: self.last_event,
+            )
+        )
+        self.registry.register(
+            _LabelledGauge(
+                "forebay_canvas_budget_used_ratio",
+                "Share of what Canvas allows in 24 h before it gives us up; an estimate.",
+                ("kind", process),
+                self._budget_used,
             )
         )
 
+    def _budget_used(self) -> dict[str, float]:
+        now_s = time.time()
+        return {kind: self.canvas_budget.used_ratio(kind, now_s) for kind in KINDS}
+
     def enter(self, source: Source) -> "LedgerEntry":
         """Counts one event in; leaving the entry's `with` block counts it out."""
-        return LedgerEntry(self._ledger, source)
+        self.ledger.received[source] += 1
+        self.ledger.held["in_flight", source] += 1
+        return LedgerEntry(self.ledger, source, "in_flight", self.canvas_budget)
+
+    def resume(self, source: Source) -> "LedgerEntry":
+        """A deferred event is taken up again; leaving the entry's block counts it out, or on."""
+        return LedgerEntry(self.ledger, source, "deferred", None)
 
     def aborted(self, reason: str) -> None:
         """A request that ended before its body was complete; it is in no ledger."""
         self._aborted.labels(self._process, reason).inc()
+        if reason in _LOOK_LIKE_TIMEOUTS:
+            self.canvas_budget.spend("timeout", time.time())
+        elif reason == "overloaded":
+            self.canvas_budget.spend("error", time.time())
 
     def ignored_members(self, count: int) -> None:
         """Unknown header members of one authentic token."""
         self._ignored_members.labels(self._process).inc(count)
 
-    def published(self, source: Source, tenant: str, received_at: float, ack_s: float) -> None:
-        """An event of a tenant became durable, `ack_s` seconds after its request was complete."""
+    def durable(self, source: Source, ack_s: float) -> None:
+        """An event became durable, `ack_s` seconds after its request was complete."""
         self._ack[source].observe(ack_s)
-        self._last_event[tenant] = received_at
+
+    def seen(self, tenant: str, received_at: float) -> None:
+        """An event of a tenant, received at that Unix time, is durable."""
+        # a deferred event may be older than what came after it
+        self.last_event[tenant] = max(received_at, self.last_event.get(tenant, 0))
+
+    def watch_spool(self, figures: Callable[[], SpoolFigures]) -> None:
+        """Shows the spool's state at every scrape."""
+        self.registry.register(_SpoolCollector(self._process, figures))
 
     def watch_keys(self, ages: Callable[[], Mapping[str, float]]) -> None:
         """Shows the age of each issuer's keys, in seconds, at every scrape."""
@@ -95,24 +144,65 @@ class Ledger:
 
     def __init__(self) -> None:
         self.received = dict.fromkeys(SOURCES, 0)
-        self.in_flight = dict.fromkeys(SOURCES, 0)
+        self.recovered = dict.fromkeys(SOURCES, 0)
+        self.held = {(lane, source): 0 for lane in LANES for source in SOURCES}
         self.settled: dict[tuple[Source, str, str], int] = {}
+        self.damage: dict[str, int] = {"damaged": 0}
+
+    def found(self, lane: Lane, source: Source, count: int) -> None:
+        """Counts in what a lane holds and nobody brought in this process's time."""
+        self.recovered[source] += count
+        self.held[lane, source] += count
+
+    def left(self, lane: Lane, source: Source, outcome: str, reason: str = "") -> None:
+        """Counts out one event of a lane."""
+        self.held[lane, source] -= 1
+        self._settle(source, outcome, reason)
+
+    def lost(self, reason: str, count: int) -> None:
+        """Notes records that were gone before anyone could count them in."""
+        self.damage[reason] += count
+
+    def _settle(self, source: Source, outcome: str, reason: str) -> None:
+        line = (source, outcome, reason)
+        self.settled[line] = self.settled.get(line, 0) + 1
+
+    def end(self, lane: Lane, source: Source, decision: "Decision") -> None:
+        """An event's stay in a lane ends, in the same step in which the next begins."""
+        if decision.held_in is None:
+            self.left(lane, source, decision.outcome, decision.reason)
+        else:
+            self.held[lane, source] -= 1
+            self.held[decision.held_in, source] += 1
+
+
+class Decision(Struct, frozen=True):
+    """What becomes of an event: settled, or held in a further lane."""
+
+    outcome: str
+    reason: str = ""
+    held_in: Lane | None = None
 
 
 class LedgerEntry:
-    """One event in flight; leaving the `with` block settles it, however it is left."""
+    """One event in a lane; leaving the `with` block ends its stay there, however it is left.
 
-    __slots__ = ("_ledger", "_receipt", "_source")
+    A deferred one stays where it is while it cannot be made durable.
+    """
 
-    def __init__(self, ledger: Ledger, source: Source) -> None:
-        ledger.received[source] += 1
-        ledger.in_flight[source] += 1
+    __slots__ = ("_budget", "_lane", "_ledger", "_receipt", "_source")
+
+    def __init__(
+        self, ledger: Ledger, source: Source, lane: Lane, budget: CanvasBudget | None
+    ) -> None:
+        self._budget = budget
         self._ledger = ledger
         self._source = source
+        self._lane: Lane = lane
         self._receipt: Receipt | None = None
 
     def accepted(self, receipt: Receipt) -> Receipt:
-        """Notes the receipt, which decides how the event is counted out."""
+        """Notes the receipt, which decides what becomes of the event."""
         self._receipt = receipt
         return receipt
 
@@ -125,19 +215,29 @@ class LedgerEntry:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        outcome, reason = self._decision(error)
-        line = (self._source, outcome, reason)
-        self._ledger.in_flight[self._source] -= 1
-        self._ledger.settled[line] = self._ledger.settled.get(line, 0) + 1
+        self._ledger.end(self._lane, self._source, self._decision(error))
+        if self._receipt is None and self._costs_canvas(error):
+            assert self._budget is not None
+            self._budget.spend("error", time.time())
 
-    def _decision(self, error: BaseException | None) -> tuple[str, str]:
-        if self._receipt is not None:
-            return self._receipt.outcome, self._receipt.reason or ""
-        if isinstance(error, Unavailable):
-            return "not_durable", error.reason
-        if isinstance(error, Refusal):
-            return "rejected", error.reason
-        return "not_durable", "internal"
+    def _costs_canvas(self, error: BaseException | None) -> bool:
+        """Whether Canvas will try again and count it: no 2xx for an event that may be genuine."""
+        if self._budget is None or self._source != "live-events":
+            return False
+        return isinstance(error, TenantNotAllowed) or not isinstance(error, Rejection)
+
+    def _decision(self, error: BaseException | None) -> Decision:
+        receipt = self._receipt
+        if receipt is not None:
+            return Decision(receipt.outcome, receipt.reason or "", receipt.held_in)
+        if isinstance(error, Rejection):
+            return Decision("rejected", error.reason)
+        if isinstance(error, asyncio.CancelledError):
+            reason = "deadline"
+        else:
+            reason = error.reason if isinstance(error, Refusal) else "internal"
+        stays = self._lane if self._lane != "in_flight" else None
+        return Decision("not_durable", reason, stays)
 
 
 class _LedgerCollector(Collector):
@@ -146,9 +246,15 @@ class _LedgerCollector(Collector):
         self._ledger = ledger
 
     def collect(self) -> list[Metric]:
+        ledger, process = self._ledger, self._process
         received = CounterMetricFamily(
             "forebay_events_received",
             "Events whose request was complete.",
+            labels=["process", "source"],
+        )
+        recovered = CounterMetricFamily(
+            "forebay_events_recovered",
+            "Events found in the spool or the deferred lane, of which no request is known.",
             labels=["process", "source"],
         )
         held = GaugeMetricFamily(
@@ -161,12 +267,49 @@ class _LedgerCollector(Collector):
             "Events that were decided.",
             labels=["process", "source", "outcome", "reason"],
         )
+        lost = CounterMetricFamily(
+            "forebay_spool_unreadable_records",
+            "Records of a damaged spool that were gone before they could be counted in.",
+            labels=["process", "reason"],
+        )
         for source in SOURCES:
-            received.add_metric([self._process, source], self._ledger.received[source])
-            held.add_metric([self._process, source, "in_flight"], self._ledger.in_flight[source])
-        for (source, outcome, reason), count in self._ledger.settled.items():
-            settled.add_metric([self._process, source, outcome, reason], count)
-        return [received, held, settled]
+            received.add_metric([process, source], ledger.received[source])
+            recovered.add_metric([process, source], ledger.recovered[source])
+        for (lane, source), count in ledger.held.items():
+            held.add_metric([process, source, lane], count)
+        for (source, outcome, reason), count in ledger.settled.items():
+            settled.add_metric([process, source, outcome, reason], count)
+        for reason, count in ledger.damage.items():
+            lost.add_metric([process, reason], count)
+        return [received, recovered, held, settled, lost]
+
+
+class _SpoolCollector(Collector):
+    def __init__(self, process: str, figures: Callable[[], SpoolFigures]) -> None:
+        self._process = process
+        self._figures = figures
+
+    def collect(self) -> list[Metric]:
+        figures = self._figures()
+        return [
+            self._gauge("records", "Records that wait for Kafka.", figures.records),
+            self._gauge("tokens", "Tokens that wait for keys.", figures.tokens),
+            self._gauge("bytes", "What the spool takes on the disk.", figures.used_bytes),
+            self._gauge("oldest_age_seconds", "Age of the oldest record.", figures.oldest_age_s),
+            self._gauge(
+                "seconds_to_full",
+                "Time until the spool is full at the last minute's rate; +Inf if it does not grow.",
+                figures.seconds_to_full,
+            ),
+            self._gauge(
+                "reserve_held", "Whether the notices' reserve is there.", figures.reserve_held
+            ),
+        ]
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"forebay_spool_{name}", text, labels=["process"])
+        family.add_metric([self._process], value)
+        return family
 
 
 class _LabelledGauge(Collector):

@@ -15,7 +15,9 @@ import orjson
 import structlog
 from aiohttp import web
 
+from ingest.admission import Admission, DeadlinePassed, Place
 from ingest.contract import strict_json
+from ingest.contract.envelope import Source
 from ingest.contract.operating.logs import place_of
 from ingest.errors import (
     Malformed,
@@ -45,16 +47,35 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 # without it aiohttp names its own version
 _HEADERS = {"Server": "forebay"}
 
-Endpoint = Callable[[web.BaseRequest], Awaitable[web.Response]]
 Judged = Receipt | Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one receiver lets in: whole bodies within `body_timeout_s`, `max_in_flight` at once."""
+    """What one receiver lets in, and for how long.
+
+    Requests: whole bodies within `body_timeout_s`, an answer within `handling_timeout_s` of the
+    head; `max_in_flight` at once, with `max_body_bytes_in_flight` of bodies. Connections:
+    `max_connections`; a head within `head_timeout_s` of its first byte; peers that send nothing
+    at all, or take no answer, for at most `silence_timeout_s`.
+    """
 
     body_timeout_s: float
     max_in_flight: int
+    handling_timeout_s: float = 9.5
+    max_body_bytes_in_flight: int = 64 * 1024 * 1024
+    head_timeout_s: float = 5.0
+    silence_timeout_s: float = 10.0
+    max_connections: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One path: whose events it takes, how large, and who answers a body and its traceparent."""
+
+    source: Source
+    max_body_bytes: int
+    answer: Callable[[bytes, str | None], Awaitable[web.Response]]
 
 
 class BrokenBody(Malformed):
@@ -71,13 +92,19 @@ class Receiver:
     def __init__(self, *, intake: Intake, metrics: Metrics, limits: Limits) -> None:
         self._intake = intake
         self._metrics = metrics
-        self._limits = limits
-        self._in_flight = 0
+        self.limits = limits
+        self._admission = Admission(
+            max_requests=limits.max_in_flight,
+            max_body_bytes=limits.max_body_bytes_in_flight,
+            timeout_s=limits.handling_timeout_s,
+        )
         self._draining = False
         self._idle = asyncio.Event()
-        self._endpoints: dict[str, Endpoint] = {
-            "/live-events": self._live_events,
-            "/pns": self._pns,
+        self._endpoints = {
+            "/live-events": Endpoint(
+                source="live-events", max_body_bytes=LIVE_EVENT_MAX_BYTES, answer=self._live_events
+            ),
+            "/pns": Endpoint(source="pns", max_body_bytes=NOTICES_MAX_BYTES, answer=self._pns),
         }
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -87,31 +114,35 @@ class Receiver:
             return problem(NotFound())
         if request.method != "POST":
             return problem(MethodNotAllowed(), headers={"Allow": "POST"})
-        if self._in_flight >= self._limits.max_in_flight:
-            self._metrics.aborted("overloaded")
-            return problem(Overloaded())
-        self._in_flight += 1
         try:
-            answer = await self._answer(endpoint, request)
-        finally:
-            self._in_flight -= 1
+            with self._admission.enter(endpoint.source) as place:
+                answer = await self._answer(endpoint, request, place)
+        except Overloaded as refusal:
+            self._metrics.aborted(refusal.reason)
+            return problem(refusal)
+        except DeadlinePassed as refusal:
+            log.warning("a request took too long", source=endpoint.source)
+            answer = problem(refusal)
         if self._draining:
             answer.force_close()
-            if not self._in_flight:
+            if not self._admission.requests:
                 self._idle.set()
         return answer
 
     async def drain(self, timeout_s: float) -> None:
         """Ends every connection after its next answer; returns when nothing is under way."""
         self._draining = True
-        if self._in_flight:
+        if self._admission.requests:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._idle.wait()
 
-    async def _answer(self, endpoint: Endpoint, request: web.BaseRequest) -> web.Response:
+    async def _answer(
+        self, endpoint: Endpoint, request: web.BaseRequest, place: Place
+    ) -> web.Response:
         try:
-            return await endpoint(request)
+            body = await self._body(request, endpoint.max_body_bytes, place)
+            return await endpoint.answer(body, _traceparent(request))
         except BodyCut:
             self._metrics.aborted("disconnected")
             return problem(Malformed())
@@ -122,21 +153,19 @@ class Receiver:
             log.error("unexpected error", cause=type(error).__name__, at=place_of(error))
             return problem(NotDurable())
 
-    async def _live_events(self, request: web.BaseRequest) -> web.Response:
-        body = await self._body(request, LIVE_EVENT_MAX_BYTES)
+    async def _live_events(self, body: bytes, traceparent: str | None) -> web.Response:
         receipt = await self._intake.accept(
             SignedRequest(
                 token=body,
                 source="live-events",
                 received_at=time.time(),
-                traceparent=_traceparent(request),
+                traceparent=traceparent,
             )
         )
         return _json(202, _receipt_members(receipt))
 
-    async def _pns(self, request: web.BaseRequest) -> web.Response:
-        body = await self._body(request, NOTICES_MAX_BYTES)
-        received_at, traceparent = time.time(), _traceparent(request)
+    async def _pns(self, body: bytes, traceparent: str | None) -> web.Response:
+        received_at = time.time()
         try:
             tokens = read_notices(body)
         except Refusal as refusal:
@@ -163,18 +192,22 @@ class Receiver:
             log.error("unexpected error", cause=type(error).__name__, at=place_of(error))
             return NotDurable()
 
-    async def _body(self, request: web.BaseRequest, max_bytes: int) -> bytes:
-        """The whole body. Raises TooLarge, RequestTimeout, Malformed or BodyCut."""
+    async def _body(self, request: web.BaseRequest, max_bytes: int, place: Place) -> bytes:
+        """The whole body. Raises TooLarge, RequestTimeout, Overloaded, Malformed or BodyCut."""
         try:
-            if (request.content_length or 0) > max_bytes:
+            length = request.content_length or 0
+            if length > max_bytes:
                 raise TooLarge
             if request.content.is_eof():  # it came with the head, as most bodies do
-                return _bounded(request.content.read_nowait(), max_bytes)
-            async with asyncio.timeout(self._limits.body_timeout_s):
-                return await _read(request, max_bytes)
+                body = _bounded(request.content.read_nowait(), max_bytes)
+                place.hold(len(body))
+                return body
+            place.expect(length)
+            async with asyncio.timeout(self.limits.body_timeout_s):
+                return await _read(request, max_bytes, place)
         except TimeoutError:
             refusal: Refusal = RequestTimeout()
-        except TooLarge as error:
+        except (TooLarge, Overloaded) as error:
             refusal = error
         except ConnectionError as error:
             raise BodyCut from error
@@ -226,17 +259,16 @@ def problem(
     return response
 
 
-async def _read(request: web.BaseRequest, max_bytes: int) -> bytes:
+async def _read(request: web.BaseRequest, max_bytes: int, place: Place) -> bytes:
     content = request.content
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()  # a list of chunks would cost fifty times the body where each is a byte
     while not content.at_eof():
         chunk = await content.readany()
-        size += len(chunk)
-        if size > max_bytes:
+        if len(body) + len(chunk) > max_bytes:
             raise TooLarge
-        chunks.append(chunk)
-    return b"".join(chunks)
+        place.hold(len(chunk))
+        body += chunk
+    return bytes(body)
 
 
 def _bounded(body: bytes, max_bytes: int) -> bytes:

@@ -21,6 +21,10 @@ class HttpSettings(Section):
     tls_key_file: Path | None = None
     body_timeout_s: float = Field(default=3.0, gt=0, le=5)
     max_in_flight: int = Field(default=1_000, ge=1)
+    handling_timeout_s: float = Field(default=9.5, gt=0, le=9.7)
+    max_body_bytes_in_flight: int = Field(default=64 * 1024**2, ge=8 * 1024**2)
+    head_timeout_s: float = Field(default=5.0, gt=0, le=10)
+    max_connections: int = Field(default=10_000, ge=1)
     shutdown_timeout_s: float = Field(default=15.0, gt=0)
 
     @model_validator(mode="after")
@@ -59,6 +63,29 @@ class QuarantineSettings(Section):
     tenant_unknown_per_hour: int = Field(default=1_000, ge=0)
 
 
+class SpoolSettings(Section):
+    """The spool: what waits for Kafka, and tokens that wait for keys."""
+
+    dir: Path | None = None
+    """Its directory, of one process alone; `spool` inside the data directory if not set."""
+    max_bytes: int = Field(default=4 * 1024**3, ge=32 * 1024**2)
+    pns_reserve_bytes: int = Field(default=16 * 1024**2, ge=0)
+    deferred_max_bytes: int = Field(default=512 * 1024**2, ge=1024**2)
+    alarm_age_s: float = Field(default=600, gt=0)
+
+    @model_validator(mode="after")
+    def _reserve_leaves_room(self) -> "SpoolSettings":
+        if 2 * self.pns_reserve_bytes > self.max_bytes:
+            raise ValueError("PNS_RESERVE_BYTES must be at most half of MAX_BYTES")
+        return self
+
+
+class AlarmSettings(Section):
+    """When somebody should look."""
+
+    silence_hours: float = Field(default=24, gt=0)
+
+
 class PublishSettings(Section):
     """How long Kafka may take for one batch; two of them must fit into the ten seconds we have."""
 
@@ -86,9 +113,16 @@ class Settings(EnvironmentSettings):
     quarantine: QuarantineSettings = QuarantineSettings()
     publish: PublishSettings = PublishSettings()
     eventlog: EventlogSettings = EventlogSettings()
+    spool: SpoolSettings = SpoolSettings()
+    alarm: AlarmSettings = AlarmSettings()
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicsSettings = TopicsSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where the spool is."""
+        return self.spool.dir or self.data_dir / "spool"
 
     @model_validator(mode="after")
     def _listeners_differ(self) -> "Settings":

@@ -38,6 +38,7 @@ class Directory:
     """
 
     tenants: Tenants
+    names: frozenset[str]
     platforms: Mapping[str, str]
     pinned_platforms: frozenset[str]
     unpinned: tuple[str, ...]
@@ -107,6 +108,7 @@ def _directory(file: _File) -> Directory:
                 )
     return Directory(
         tenants=Tenants(_tenant(tenant) for tenant in file.tenant),
+        names=frozenset(tenant.name for tenant in file.tenant),
         platforms=platforms,
         pinned_platforms=frozenset(pin.issuer for tenant in file.tenant for pin in tenant.pns),
         unpinned=tuple(

@@ -20,6 +20,37 @@ QuarantineReason = Literal[
 ]
 
 
+def unpublishable(prefix: str, record: Record, *, reason: QuarantineReason, source: str) -> Record:
+    """A quarantine record for a record whose token is gone: `record` has the place of `token`.
+
+    Its members are topic, key, headers (pairs of texts) and value, key and value as text.
+    """
+    headers = {name: value.decode() for name, value in record.headers}
+    known = {"event_id": "ce_id", "received_at": "ce_receivedtime", "tenant": "ce_tenant"}
+    metadata = {name: headers[header] for name, header in known.items() if header in headers}
+    content = {
+        "topic": record.topic,
+        "key": record.key.decode(),
+        "headers": list(headers.items()),
+        "value": record.value.decode(),
+    }
+    return Record(
+        topic=quarantine_topic(prefix),
+        key=metadata.get("event_id", "").encode() or record.key,
+        headers=(CONTENT_TYPE,),
+        value=orjson.dumps(
+            {"metadata": {**metadata, "reason": reason, "source": source}, "record": content}
+        ),
+    )
+
+
+def reason_of(record: Record, prefix: str) -> str | None:
+    """The reason in a quarantine record; None for any other record."""
+    if record.topic != quarantine_topic(prefix):
+        return None
+    return str(orjson.loads(record.value).get("metadata", {}).get("reason", ""))
+
+
 def quarantine_record(prefix: str, metadata: Mapping[str, str], token: str) -> Record:
     """A record `{"metadata": {event_id?, reason, received_at, source, tenant?}, "token": …}`.
 

@@ -3,16 +3,14 @@
 import asyncio
 import contextlib
 import itertools
-import sqlite3
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterable
 
 import structlog
 
-from ingest.contract.eventlog import APPEND_LIMIT, EventLog, LogFull
+from ingest.contract.eventlog import APPEND_LIMIT, EventLog
 from ingest.contract.record import Record
+from ingest.delivering.disk import Disk
 from ingest.delivering.gathering import Gathering
 from ingest.errors import NotDurable, Overloaded
 
@@ -24,8 +22,6 @@ _TRIM_EVERY_S = 60.0
 _COMMIT_TIMEOUT_S = 4.0
 _CLOSE_TIMEOUT_S = 5.0
 
-Result = TypeVar("Result")
-
 
 class EmbeddedLog:
     """Appends whatever waits, up to a batch, in one commit."""
@@ -33,9 +29,8 @@ class EmbeddedLog:
     def __init__(self, file: EventLog, *, retention_s: float) -> None:
         self._file = file
         self._retention_s = retention_s
-        self._gathering = Gathering(self._append)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="event log")
-        self._failure: str | None = None
+        self._gathering = Gathering[Record](self._append)
+        self._disk = Disk("event log", timeout_s=_COMMIT_TIMEOUT_S)
         self._closing = False
         self._tending = asyncio.create_task(self._tend(), name="event log")
 
@@ -49,7 +44,7 @@ class EmbeddedLog:
 
     async def health(self) -> tuple[bool, str]:
         """The outcome of the latest commit."""
-        return self._failure is None, self._failure or "the event log takes records"
+        return self._disk.failure is None, self._disk.failure or "the event log takes records"
 
     async def close(self) -> None:
         """Commits what waits, then closes the file."""
@@ -58,12 +53,11 @@ class EmbeddedLog:
         if not await self._gathering.finish(_CLOSE_TIMEOUT_S):
             log.error("event log did not finish in time; what it did not commit got no 2xx")
             return
-        await self._in_thread(self._file.close)
-        self._thread.shutdown()
+        await self._disk.close(self._file.close)
 
     async def _append(self, records: Iterable[Record]) -> int:
         batch = list(itertools.islice(records, APPEND_LIMIT))
-        await self._attempt(lambda: self._file.append(batch))
+        await self._disk.attempt(lambda: self._file.append(batch))
         return len(batch)
 
     async def _tend(self) -> None:
@@ -73,30 +67,12 @@ class EmbeddedLog:
         while True:
             await asyncio.sleep(_PROBE_EVERY_S)
             with contextlib.suppress(NotDurable):
-                if self._failure is not None or clock() >= trim_at:
+                if self._disk.failure is not None or clock() >= trim_at:
                     trim_at = clock() + _TRIM_EVERY_S
-                    while await self._attempt(self._trim):
+                    while await self._disk.attempt(self._trim):
                         pass
-                if self._failure is not None:
-                    await self._attempt(self._file.probe)
+                if self._disk.failure is not None:
+                    await self._disk.attempt(self._file.probe)
 
     def _trim(self) -> int:
         return self._file.trim(before_ms=int((time.time() - self._retention_s) * 1000))
-
-    async def _attempt(self, call: Callable[[], Result]) -> Result:
-        """Calls the file in its thread, and notes whether it works. Raises NotDurable."""
-        try:
-            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
-                result = await self._in_thread(call)
-        except (sqlite3.Error, LogFull, OSError, TimeoutError) as error:
-            if self._failure is None:
-                log.error("event log takes no records", cause=str(error) or "it takes too long")
-            self._failure = str(error) or "a commit takes too long"
-            raise NotDurable(self._failure) from error
-        if self._failure is not None:
-            log.info("event log takes records again")
-            self._failure = None
-        return result
-
-    async def _in_thread(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)

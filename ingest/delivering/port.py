@@ -1,8 +1,16 @@
-"""What a log must do for us."""
+"""What a log must do for us, and how it says no."""
 
 from typing import Protocol
 
 from ingest.contract.record import Record
+
+
+class TopicRefused(Exception):
+    """The log works, but takes no records for this topic for now; the text says why."""
+
+
+class RecordTooLarge(Exception):
+    """The log will never take this record for its topic."""
 
 
 class Log(Protocol):
@@ -11,8 +19,9 @@ class Log(Protocol):
     async def append(self, record: Record) -> None:
         """Returns once the record is durable, within the log's own time limit.
 
-        Raises NotDurable or Overloaded otherwise; the record may then be there or not, so that
-        appending it again can only repeat it. Not affected by the caller's cancellation.
+        Raises NotDurable or Overloaded, TopicRefused or RecordTooLarge otherwise. After NotDurable
+        the record may be there or not, so that appending it again can only repeat it. Not affected
+        by the caller's cancellation.
         """
 
     async def health(self) -> tuple[bool, str]:

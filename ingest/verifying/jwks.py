@@ -14,7 +14,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ingest.contract import strict_json
-from ingest.errors import NotDurable, Overloaded, UnknownKey
+from ingest.errors import Overloaded, UnknownKey
 
 log = structlog.get_logger(__name__)
 
@@ -37,12 +37,14 @@ class KeySource:
         session: aiohttp.ClientSession,
         fetch_timeout_s: float = 3.0,
         cooldown_s: float = 3.0,
-        wait_s: float = 6.0,
+        wait_s: float = 4.0,
         max_waiters: int = 256,
     ) -> None:
         self.issuer = issuer
         self.fetched_at: float | None = None
         """When the last successful fetch began, on the event loop's clock, in seconds."""
+        self.failing = False
+        """Whether the last fetch brought no keys."""
         self._url = url
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=fetch_timeout_s)
@@ -63,17 +65,21 @@ class KeySource:
     async def find(self, kid: str) -> RSAPublicKey:
         """The key, waiting at most `wait_s` for a fetch that begins after this call.
 
-        Raises UnknownKey only after such a fetch succeeded, Overloaded when too many wait,
-        NotDurable when the key source does not answer: the token could not be judged.
+        Raises UnknownKey only after such a fetch succeeded, Overloaded when too many wait, and
+        KeysUnavailable when the key source does not answer: the token could not be judged. While
+        it is known to fail nobody waits for it, a further fetch is only set going.
         """
+        if self.failing:
+            self._begin_fetch()
+            raise KeysUnavailable("the key source does not answer")
         if self._waiters >= self._max_waiters:
             raise Overloaded("too many tokens wait for keys")
         self._waiters += 1
         try:
             async with asyncio.timeout(self._wait_s):
                 return await self._awaited(kid)
-        except (TimeoutError, KeysUnavailable) as error:
-            raise NotDurable("the key source does not answer") from error
+        except TimeoutError as error:
+            raise KeysUnavailable("the key source is slow") from error
         finally:
             self._waiters -= 1
 
@@ -82,6 +88,8 @@ class KeySource:
             # it may bring the key, but as it began earlier it cannot prove that there is none
             with contextlib.suppress(KeysUnavailable):
                 await asyncio.shield(self._under_way)
+            if self.failing and kid not in self._keys:
+                raise KeysUnavailable("the key source does not answer")
         if (key := self._keys.get(kid)) is None:
             await self.refresh()
             key = self._keys.get(kid)
@@ -91,11 +99,7 @@ class KeySource:
 
     async def refresh(self) -> None:
         """Joins the next fetch that has not begun. Raises KeysUnavailable."""
-        if self._due is None:
-            self._due = asyncio.create_task(self._fetch_in_turn(), name=f"jwks {self.issuer}")
-            # a failure is told to whoever waits; nobody may be waiting any more
-            self._due.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._due)
+        await asyncio.shield(self._begin_fetch())
 
     async def keep_fresh(self, every_s: float) -> None:
         """Fetches for ever, so that withdrawn keys are dropped; sooner again after a failure."""
@@ -104,8 +108,16 @@ class KeySource:
                 await self.refresh()
                 await asyncio.sleep(every_s)
             except KeysUnavailable as error:
-                log.warning("key source does not answer", issuer=self.issuer, cause=str(error))
-                await asyncio.sleep(min(every_s, 10 * self._cooldown_s))
+                log.debug("key source does not answer", issuer=self.issuer, cause=str(error))
+                await asyncio.sleep(min(every_s, self._cooldown_s))
+
+    def _begin_fetch(self) -> asyncio.Task[None]:
+        """The next fetch that has not begun."""
+        if self._due is None:
+            self._due = asyncio.create_task(self._fetch_in_turn(), name=f"jwks {self.issuer}")
+            # a failure is told to whoever waits; nobody may be waiting any more
+            self._due.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._due
 
     async def _fetch_in_turn(self) -> None:
         loop = asyncio.get_running_loop()
@@ -117,8 +129,17 @@ class KeySource:
             self._under_way, self._due = self._due, None
             try:
                 keys = read_key_set(await self._download())
+            except KeysUnavailable as error:
+                if not self.failing:
+                    cause = str(error)
+                    log.error("key source does not answer", issuer=self.issuer, cause=cause)
+                self.failing = True
+                raise
             finally:
                 self._under_way = None
+        if self.failing:
+            log.info("key source answers again", issuer=self.issuer)
+            self.failing = False
         if keys.keys() != self._keys.keys():
             log.info("keys changed", issuer=self.issuer, kids=sorted(keys))
         self._keys = keys

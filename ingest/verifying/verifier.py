@@ -14,7 +14,16 @@ from msgspec.structs import replace
 
 from ingest import lti
 from ingest.contract.envelope import Source
-from ingest.errors import BadSignature, Malformed, TenantNotAllowed, Unusable, WrongIssuer
+from ingest.errors import (
+    BadSignature,
+    Malformed,
+    NotDurable,
+    Overloaded,
+    TenantNotAllowed,
+    Uncheckable,
+    Unusable,
+    WrongIssuer,
+)
 from ingest.handover import Claims, SignedRequest
 from ingest.verifying.claims import (
     check_form,
@@ -26,7 +35,7 @@ from ingest.verifying.claims import (
     subscription_id_of,
     text,
 )
-from ingest.verifying.jwks import KeySource
+from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants import Tenants, TenantUnknown
 from ingest.verifying.token import Token, UnreadableClaims, read_claims, read_token
 
@@ -56,30 +65,84 @@ class Verifier:
         self._on_ignored_members = on_ignored_members
 
     async def verify(self, request: SignedRequest) -> Claims:
-        """Raises a Refusal, or Unusable for an authentic token that belongs in quarantine."""
+        """Raises a Refusal, Unusable for an authentic token that belongs in quarantine, or
+        Uncheckable for one of our tenants' whose key cannot be had now."""
+        token, claims, keys = self._opened(request)
+        kid = token.header.kid
+        try:
+            key = keys.known(kid) or await keys.find(kid)
+        except KeysUnavailable as error:
+            raise self._uncheckable(claims) from error
+        except Overloaded:
+            if request.source == "pns":  # Canvas sends a notice only once
+                raise self._uncheckable(claims) from None
+            raise
+        return self._judged(token, claims, key)
+
+    def verify_deferred(self, request: SignedRequest) -> Claims:
+        """The same for a token that was Uncheckable once, after its issuer's keys were fetched.
+
+        No key may mean that its key has left the key set meanwhile, so that is Unusable.
+        """
+        token, claims, keys = self._opened(request)
+        key = keys.known(token.header.kid)
+        if key is None:
+            if keys.failing:
+                raise Uncheckable
+            raise Unusable("key_gone")
+        return self._judged(token, claims, key)
+
+    def _opened(self, request: SignedRequest) -> tuple[Token, Claims, KeySource]:
+        """The token taken apart; nothing of it is trusted yet, and no tenant is named."""
         token = read_token(request.token)
         try:
             payload, irregular = read_claims(token.payload)
         except UnreadableClaims as error:
             raise self._unreadable(token, request.source) from error
         keys = self._keys_of(payload, request.source)
-        kid = token.header.kid
-        if not is_signed(token, keys.known(kid) or await keys.find(kid)):
+        is_notice = request.source == "pns"
+        claims = Claims(
+            source=request.source,
+            format=format_of(payload, request.source),
+            issuer=keys.issuer,
+            tenant="",
+            received_at=request.received_at,
+            payload=payload,
+            irregular=irregular,
+            client_id=client_id_of(payload) if is_notice else None,
+            deployment_id=text(payload.get(lti.DEPLOYMENT_ID)) if is_notice else None,
+        )
+        return token, claims, keys
+
+    def _judged(self, token: Token, claims: Claims, key: RSAPublicKey) -> Claims:
+        """All checks from the signature on."""
+        if not is_signed(token, key):
             raise BadSignature("signature")
         if token.header.ignored:
             self._on_ignored_members(token.header.ignored)
-        claims = self._admitted(payload, irregular, keys.issuer, request)
+        claims = self._admitted(claims)
         check_time(claims, self._leeway_s)
         check_form(claims)
         return claims
 
-    def _unreadable(self, token: Token, source: Source) -> Malformed | Unusable:
+    def _unreadable(self, token: Token, source: Source) -> Malformed | NotDurable | Unusable:
         """Claims that nobody can read name no issuer, but may be genuine all the same."""
-        for keys in self._keys[source].values():
+        sources = self._keys[source].values()
+        for keys in sources:
             key = keys.known(token.header.kid)
             if key is not None and is_signed(token, key):
                 return Unusable("unreadable_claims")
+        if any(keys.fetched_at is None or keys.failing for keys in sources):
+            return NotDurable("no keys to judge it by")
         return Malformed("claims are not JSON")
+
+    def _uncheckable(self, claims: Claims) -> Uncheckable | NotDurable:
+        """Kept only if it would be ours: others must not fill our disk."""
+        try:
+            self._tenant_of(claims)
+        except (TenantNotAllowed, TenantUnknown):
+            return NotDurable("the key source does not answer")
+        return Uncheckable("the key source does not answer")
 
     def _keys_of(self, payload: Mapping[str, Any], source: Source) -> KeySource:
         issuer = payload.get("iss")
@@ -88,43 +151,27 @@ class Verifier:
             raise WrongIssuer("not an issuer of this endpoint")
         return keys
 
-    def _admitted(
-        self, payload: Mapping[str, Any], irregular: bool, issuer: str, request: SignedRequest
-    ) -> Claims:
+    def _admitted(self, claims: Claims) -> Claims:
         """The claims with the tenant that pins them."""
-        is_notice = request.source == "pns"
-        claims = Claims(
-            source=request.source,
-            format=format_of(payload, request.source),
-            issuer=issuer,
-            tenant="",
-            received_at=request.received_at,
-            payload=payload,
-            irregular=irregular,
-            client_id=client_id_of(payload) if is_notice else None,
-            deployment_id=text(payload.get(lti.DEPLOYMENT_ID)) if is_notice else None,
-        )
-        if is_notice:
-            tenant = self._notice_tenant(claims)
-            check_is_notice(payload)
-        else:
-            tenant = self._live_event_tenant(claims)
-        return replace(claims, tenant=tenant)
-
-    def _notice_tenant(self, claims: Claims) -> str:
-        if claims.client_id is None:
-            raise TenantNotAllowed("names no single client")
-        return self._tenants.of_notice(claims.issuer, claims.client_id, claims.deployment_id)
-
-    def _live_event_tenant(self, claims: Claims) -> str:
         try:
-            return self._tenants.of_live_event(
-                root_account_uuid_of(claims.payload), subscription_id_of(claims.payload)
-            )
+            tenant = self._tenant_of(claims)
         except TenantUnknown:
             if self._may_keep_unknown_tenant(claims.received_at):
                 raise Unusable("tenant_unknown", claims) from None
             raise TenantNotAllowed("no tenant, and the hour's allowance is used up") from None
+        if claims.source == "pns":
+            check_is_notice(claims.payload)
+        return replace(claims, tenant=tenant)
+
+    def _tenant_of(self, claims: Claims) -> str:
+        """Raises TenantNotAllowed, or TenantUnknown where nothing names one."""
+        if claims.source == "pns":
+            if claims.client_id is None:
+                raise TenantNotAllowed("names no single client")
+            return self._tenants.of_notice(claims.issuer, claims.client_id, claims.deployment_id)
+        return self._tenants.of_live_event(
+            root_account_uuid_of(claims.payload), subscription_id_of(claims.payload)
+        )
 
 
 def is_signed(token: Token, key: RSAPublicKey) -> bool:

@@ -153,8 +153,12 @@ def _targets(canvas: Canvas, directory: Path) -> Iterator[list[Target]]:
     ):
         settings = {"FOREBAY_KAFKA__BOOTSTRAP_SERVERS": cluster.bootstrap_servers}
         processes.make_topics(settings)
-        with _receiver(canvas, directory / "kafka", KAFKA, settings) as kafka:
-            yield [bare, embedded, kafka]
+        nobody = {"FOREBAY_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{processes.free_port()}"}
+        with (
+            _receiver(canvas, directory / "kafka", KAFKA, settings) as kafka,
+            _receiver(canvas, directory / "spool", "spool, Kafka down", nobody) as spool,
+        ):
+            yield [bare, embedded, kafka, spool]
 
 
 @contextmanager

@@ -7,52 +7,34 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 import orjson
 
-from tests.emulator.canvas import Canvas
+from tests.emulator.canvas import Canvas, Progress
+from tests.emulator.console import print_reports, progress, stream_progress
 from tests.emulator.corpus import load_corpus
-from tests.emulator.key_store import Keys, KeyStoreError, load_or_generate
+from tests.emulator.key_store import Keys, KeyStoreError, load_or_generate, save
+from tests.emulator.options import (
+    Site,
+    instant,
+    keys_dir_option,
+    port_option,
+    seed_option,
+    sends,
+    share,
+    tenants_file_option,
+)
 from tests.emulator.oracle import Oracle
 from tests.emulator.report import Report
+from tests.emulator.retry_plan import NO_RETRIES, RetryPlan
 from tests.emulator.school import School
-from tests.emulator.variation import EXAMPLE_TIME
-
-DEFAULT_KEY_PORT: Final = 9470
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _instant(context: click.Context, option: click.Parameter, text: str) -> datetime:
-    if text == "now":
-        return datetime.now(UTC)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is neither `now` nor an ISO 8601 time") from error
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-_keys_dir = click.option(
-    "--keys-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the signing keys here between runs. Without it they are new each time.",
-)
-_seed = click.option("--seed", type=int, default=1, show_default=True, help="Which school it is.")
-_port = click.option(
-    "--port", type=int, default=DEFAULT_KEY_PORT, show_default=True, help="Port of the key server."
-)
-_tenants_file = click.option(
-    "--tenants-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the tenants file that admits this school here.",
-)
-_share = click.FloatRange(0, 1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -65,86 +47,59 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--target-url", required=True, help="The receiver, such as http://127.0.0.1:8080")
 @click.option("--events", type=click.IntRange(0), default=100, show_default=True)
 @click.option("--notices", type=click.IntRange(0), default=0, show_default=True)
-@click.option(
-    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Notices a POST."
-)
 @click.option("--type", "name", help="Send Live Events of this type only.")
 @click.option(
     "--rate", type=click.FloatRange(0), default=0, show_default=True, help="Events/s; 0: no limit."
 )
 @click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--repeat-share", type=_share, default=0, help="Share of events that are sent twice.")
-@click.option("--quoted-share", type=_share, default=0, help="Share of tokens in JSON quotes.")
-@click.option("--forged-share", type=_share, default=0, help="Forgeries for each genuine request.")
-@click.option("--caliper-share", type=_share, default=0, help="Share of events in Caliper format.")
-@click.option("--retries", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
-    "--start-time",
-    callback=_instant,
-    default=EXAMPLE_TIME.isoformat(),
+    "--retries",
+    type=click.IntRange(0),
+    default=0,
     show_default=True,
-    help="Time of the first event; `now` makes each run's events new.",
+    help="Tries after a failed one, at once. Canvas's own are --canvas-retries.",
 )
-@click.option(
-    "--record",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Append what was sent and answered to this JSON-lines file.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option(
-    "--serve-keys/--no-serve-keys",
-    default=True,
-    help="Or leave that to a running `keys` with the same --keys-dir and --port.",
-)
-@_seed
-@_keys_dir
-@_port
-@_tenants_file
-def run(
-    *,
-    seed: int,
-    start_time: datetime,
-    keys_dir: Path | None,
-    port: int,
-    tenants_file: Path | None,
-    record: Path | None,
-    as_json: bool,
-    serve_keys: bool,
-    **sending: Any,
-) -> None:
+@sends
+def run(*, as_json: bool, **given: Any) -> None:
     """Show the keys, send events and notices, and report how they were answered."""
     corpus = load_corpus()
-    _known_type(sending["name"], corpus.event_names)
-    if sending["caliper_share"]:
-        _known_type(sending["name"], corpus.caliper_names)
-
-    async def send() -> tuple[Report, ...]:
-        school = School.from_seed(seed, first_event_at=start_time)
-        with Oracle(record) as oracle:
-            async with Canvas(
-                school=school,
-                keys=_keys(keys_dir),
-                port=port,
-                oracle=oracle,
-                serve_keys=serve_keys,
-            ) as canvas:
-                _write_tenants(canvas, tenants_file)
-                return await _send_all(canvas, **sending)
-
-    reports = _within_reason(lambda: asyncio.run(send()))
-    _print_reports(reports, as_json=as_json)
-    if not all(report.ok for report in reports):
-        sys.exit(1)
+    _known_type(given["name"], corpus.event_names)
+    if given["caliper_share"]:
+        _known_type(given["name"], corpus.caliper_names)
+    site, sending = _parted(given)
+    _report(site, lambda canvas, look: _send_all(canvas, look, **sending), as_json=as_json)
 
 
 @cli.command()
-@_seed
-@_keys_dir
-@_port
-@_tenants_file
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=100,
+    show_default=True,
+    help="Events/s, notices included.",
+)
+@click.option(
+    "--duration",
+    "duration_s",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds. Without it until SIGINT or SIGTERM; retries then still follow.",
+)
+@click.option("--notice-share", type=share, default=0, help="Share of POSTs that bring notices.")
+@click.option("--concurrency", type=click.IntRange(1), default=256, show_default=True)
+@sends
+def stream(*, as_json: bool, **given: Any) -> None:
+    """Show the keys, and send events and notices in one steady stream."""
+    site, sending = _parted(given)
+    _report(site, lambda canvas, look: _stream(canvas, look, **sending), as_json=as_json)
+
+
+@cli.command()
+@seed_option
+@keys_dir_option
+@port_option
+@tenants_file_option
 def keys(*, seed: int, keys_dir: Path | None, port: int, tenants_file: Path | None) -> None:
     """Only show the keys, until SIGINT or SIGTERM."""
 
@@ -154,7 +109,7 @@ def keys(*, seed: int, keys_dir: Path | None, port: int, tenants_file: Path | No
             for name, value in canvas.receiver_environment().items():
                 click.echo(f"{name}={value}")
             click.echo(f"LTI keys: {canvas.platform_jwks_url}", err=True)
-            await _until_told_to_stop()
+            await _told_to_stop().wait()
 
     _within_reason(lambda: asyncio.run(serve()))
 
@@ -163,10 +118,10 @@ def keys(*, seed: int, keys_dir: Path | None, port: int, tenants_file: Path | No
 @click.option("--type", "name", required=True, help="An event name or notice type: see `types`.")
 @click.option("--number", type=click.IntRange(0), default=0, help="Which event of the type.")
 @click.option(
-    "--start-time", callback=_instant, default="now", show_default=True, help="Time of event 0."
+    "--start-time", callback=instant, default="now", show_default=True, help="Time of event 0."
 )
-@_seed
-@_keys_dir
+@seed_option
+@keys_dir_option
 def token(
     *, name: str, number: int, start_time: datetime, seed: int, keys_dir: Path | None
 ) -> None:
@@ -201,31 +156,79 @@ def types(*, as_json: bool) -> None:
         click.echo("\n".join((*corpus.event_names, *corpus.notice_types)))
 
 
+def _parted(given: dict[str, Any]) -> tuple[Site, dict[str, Any]]:
+    """What is said of the Canvas, and what of the sending."""
+    site = Site(**{field.name: given.pop(field.name) for field in fields(Site)})
+    if site.rotations and not site.serve_keys:
+        raise click.UsageError("--rotate-at needs --serve-keys: who else would show the new keys?")
+    waits = {name: given.pop(name) for name in ("time_scale", "resign_share")}
+    scheduled = RetryPlan.canvas(**waits, seed=site.seed)
+    given["retry_plan"] = scheduled if given.pop("canvas_retries") else None
+    return site, given
+
+
+_Look = Callable[[], None]
+"""To be called after each delivery: looks whether the keys are to be rotated."""
+
+
+def _report(
+    site: Site,
+    send: Callable[[Canvas, _Look], Awaitable[tuple[Report, ...]]],
+    *,
+    as_json: bool,
+) -> None:
+    async def send_all() -> tuple[Report, ...]:
+        school = School.from_seed(site.seed, first_event_at=site.start_time)
+        with Oracle(site.record) as oracle:
+            async with Canvas(
+                school=school,
+                keys=_keys(site.keys_dir),
+                port=site.port,
+                oracle=oracle,
+                serve_keys=site.serve_keys,
+            ) as canvas:
+                _write_tenants(canvas, site.tenants_file)
+                async with _rotating(canvas, site) as look:
+                    return await send(canvas, look)
+
+    reports = _within_reason(lambda: asyncio.run(send_all()))
+    print_reports(reports, as_json=as_json)
+    if not all(report.ok for report in reports):
+        sys.exit(1)
+
+
+@asynccontextmanager
+async def _rotating(canvas: Canvas, site: Site) -> AsyncIterator[_Look]:
+    due = sorted(site.rotations)
+    async with asyncio.TaskGroup() as group:
+
+        def look() -> None:
+            while due and canvas.oracle.counts().sent >= due[0]:
+                due.pop(0)
+                group.create_task(canvas.rotate_keys())
+
+        yield look
+    if site.rotations and site.keys_dir is not None:
+        save(canvas.keys, site.keys_dir)
+
+
 async def _send_all(
     canvas: Canvas,
+    look: _Look,
     *,
     target_url: str,
     events: int,
     notices: int,
     batch: int,
     name: str | None,
-    rate: float,
-    concurrency: int,
-    repeat_share: float,
     quoted_share: float,
-    forged_share: float,
     caliper_share: float,
     retries: int,
+    retry_plan: RetryPlan | None,
+    **shared: Any,
 ) -> tuple[Report, ...]:
     reports: list[Report] = []
-    shared: dict[str, Any] = {
-        "rate": rate,
-        "concurrency": concurrency,
-        "repeat_share": repeat_share,
-        "forged_share": forged_share,
-    }
     if events:
-        progress = _progress("events")
         reports.append(
             await canvas.send_events(
                 target_url,
@@ -234,18 +237,50 @@ async def _send_all(
                 quoted_share=quoted_share,
                 caliper_share=caliper_share,
                 retries=retries,
-                on_progress=progress,
+                retry_plan=retry_plan,
+                on_progress=_both(progress("events"), look),
                 **shared,
             )
         )
     if notices:
-        progress = _progress("notices")
         reports.append(
             await canvas.send_notices(
-                target_url, count=notices, batch=batch, on_progress=progress, **shared
+                target_url,
+                count=notices,
+                batch=batch,
+                on_progress=_both(progress("notices"), look),
+                **shared,
             )
         )
     return tuple(reports)
+
+
+async def _stream(
+    canvas: Canvas,
+    look: _Look,
+    *,
+    target_url: str,
+    batch: int,
+    retry_plan: RetryPlan | None,
+    **shared: Any,
+) -> tuple[Report, ...]:
+    report = await canvas.stream(
+        target_url,
+        until=_told_to_stop(),
+        notice_batch=batch,
+        retry_plan=retry_plan or NO_RETRIES,
+        on_progress=_both(stream_progress(canvas.oracle), look),
+        **shared,
+    )
+    return (report,)
+
+
+def _both(progress: Progress, look: _Look) -> Progress:
+    def told(done: int, planned: int) -> None:
+        progress(done, planned)
+        look()
+
+    return told
 
 
 def _keys(directory: Path | None) -> Keys:
@@ -268,9 +303,12 @@ def _within_reason(make: Callable[[], _Made]) -> _Made:
         raise click.ClickException(str(error)) from error
     except ExceptionGroup as group:
         # the record file is written from the tasks that send
-        if (failed := group.subgroup(OSError)) is None:
+        failed: BaseException | None = group.subgroup(OSError)
+        while isinstance(failed, BaseExceptionGroup):
+            failed = failed.exceptions[0]
+        if failed is None:
             raise
-        raise click.ClickException(str(failed.exceptions[0])) from group
+        raise click.ClickException(str(failed)) from group
 
 
 def _write_tenants(canvas: Canvas, path: Path | None) -> None:
@@ -279,38 +317,16 @@ def _write_tenants(canvas: Canvas, path: Path | None) -> None:
         path.write_text(canvas.tenants_toml(), "utf-8")
 
 
-async def _until_told_to_stop() -> None:
+def _told_to_stop() -> asyncio.Event:
+    """Set at SIGINT or SIGTERM; a second one of them ends the program as usual."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-
-
-def _progress(what: str) -> Callable[[int, int], None]:
-    """Says how far it is, once a second on a terminal's one line, every ten seconds elsewhere."""
-    on_terminal = sys.stderr.isatty()
-    gap_s = 1.0 if on_terminal else 10.0
-    last_s = time.monotonic()
-
-    def progress(done: int, planned: int) -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= gap_s:
-            last_s = time.monotonic()
-            click.echo(f"\r{what}: {done} of {planned} sent", err=True, nl=not on_terminal)
-
-    return progress
-
-
-def _print_reports(reports: tuple[Report, ...], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps([report.to_json() for report in reports]))
-        return
-    for report in reports:
-        click.echo(
-            f"{report.accepted} of {report.events} accepted, {report.repeats} repeats, "
-            f"{report.forgeries} forgeries ({report.misjudged_forgeries} misjudged), "
-            f"{report.duration_s} s, p99 {report.latency_ms.get('p99', 0)} ms"
-        )
-        for example in report.examples:
-            click.echo(f"  {example}", err=True)
+        loop.add_signal_handler(number, tell)
+    return stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -48,10 +49,19 @@ class Outgoing:
 class Job(Protocol):
     """Makes a request; may sign, so it may take milliseconds of processor time.
 
-    `attempt` counts from 1; a later attempt is signed anew, at its own time.
+    `attempt` counts from 1. The first gives the same bytes whenever it is called, be it after a
+    rotation; a later one is signed anew, at its own time and with the key of that time.
     """
 
     def __call__(self, attempt: int, /) -> Outgoing: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """A request that goes out `delay_s` from now, outside of the pace; `make` is called then."""
+
+    delay_s: float
+    make: Callable[[], Job]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +69,8 @@ class Delivery:
     """What became of one parcel in one attempt.
 
     `status` is None when no answer came, `error` then says why. `outcome`, `event_id` and `reason`
-    are what the answer says; an answer that is not the JSON we know leaves them None.
+    are what the answer says; an answer that is not the JSON we know leaves them None. `final` is
+    false while the sender means to try again.
     """
 
     lane: Lane
@@ -75,14 +86,20 @@ class Delivery:
     reason: str | None = None
     error: str | None = None
     expected: tuple[Verdict, ...] = ()
+    final: bool = True
+
+    @property
+    def answered_2xx(self) -> bool:
+        """Whether Canvas is satisfied: it looks at nothing but the status."""
+        return self.status is not None and 200 <= self.status < 300
 
     @property
     def accepted(self) -> bool:
         """Whether the receiver took it on: 2xx, and for a notice of a batch no refusal of its own.
 
-        A 2xx without an outcome counts: Canvas looks at nothing but the status.
+        A 2xx without an outcome counts, as it does for Canvas.
         """
-        if self.status is None or not 200 <= self.status < 300:
+        if not self.answered_2xx:
             return False
         return self.outcome is None or self.outcome in DURABLE_OUTCOMES
 
@@ -93,3 +110,11 @@ class Delivery:
             return self.accepted
         said = {self.outcome, self.reason}
         return any(self.status == e.status and e.says in said for e in self.expected)
+
+
+def still_tried(before: frozenset[Role], delivery: Delivery) -> frozenset[Role]:
+    """As what an event is sent again, once this delivery of it is known.
+
+    An event and its repeat have tries of their own.
+    """
+    return before - {delivery.role} if delivery.final else before | {delivery.role}

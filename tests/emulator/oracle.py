@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import orjson
 
-from tests.emulator.deliveries import Delivery, Lane, Verdict
+from tests.emulator.deliveries import Delivery, Lane, Role, Verdict, still_tried
+
+Standing = Literal["accepted", "undecided", "lost"]
 
 
 class RecordError(Exception):
@@ -27,7 +29,8 @@ class Entry:
     """One event, all attempts and repeats taken together.
 
     `accepted` is whether any of them was answered 2xx; `outcome` and `event_id` come from the first
-    answer that was, `status` from the last answer of all (None when none came).
+    answer that was, `status` from the last answer of all (None when none came). `tried_as` are the
+    roles in which the sender means to send it again.
     """
 
     lane: Lane
@@ -37,6 +40,24 @@ class Entry:
     accepted: bool
     outcome: str | None
     event_id: str | None
+    tried_as: frozenset[Role] = frozenset()
+
+    @property
+    def standing(self) -> Standing:
+        """What became of it: `lost` once all tries are over, until a late repeat is accepted."""
+        if self.accepted:
+            return "accepted"
+        return "undecided" if self.tried_as else "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Distinct events so far; each sent one is accepted, undecided (tries follow) or lost."""
+
+    sent: int
+    accepted: int
+    undecided: int
+    lost: int
 
 
 class Oracle:
@@ -46,6 +67,12 @@ class Oracle:
         self._entries: dict[str, Entry] = {}
         self._forged: set[str] = set()
         self._misjudged: list[Delivery] = []
+        self._standings: dict[Lane, Counter[Standing]] = {
+            "live-events": Counter(),
+            "pns": Counter(),
+        }
+        self._answers: Counter[str] = Counter()
+        self._longest_s: dict[str, float] = {}
         # unbuffered, for the operating system keeps what has been written when we are killed
         self._file = None if path is None else path.open("ab", buffering=0)
 
@@ -80,6 +107,9 @@ class Oracle:
         """Take down one delivery."""
         if self._file is not None:
             self._file.write(orjson.dumps(asdict(delivery)) + b"\n")
+        said = answer_of(delivery)
+        self._answers[said] += 1
+        self._longest_s[said] = max(delivery.elapsed_s, self._longest_s.get(said, 0.0))
         if delivery.expected and not delivery.right:
             self._misjudged.append(delivery)
         if delivery.content_key is None:
@@ -92,7 +122,7 @@ class Oracle:
     def _add(self, content_key: str, delivery: Delivery) -> None:
         known = self._entries.get(content_key)
         taken = delivery if known is None or not known.accepted else known
-        self._entries[content_key] = Entry(
+        entry = Entry(
             lane=delivery.lane,
             name=delivery.name,
             attempts=1 if known is None else known.attempts + 1,
@@ -100,7 +130,13 @@ class Oracle:
             accepted=delivery.accepted or (known is not None and known.accepted),
             outcome=taken.outcome,
             event_id=taken.event_id,
+            tried_as=still_tried(known.tried_as if known else frozenset(), delivery),
         )
+        self._entries[content_key] = entry
+        standings = self._standings[delivery.lane]
+        standings[entry.standing] += 1
+        if known is not None:
+            standings[known.standing] -= 1
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -132,8 +168,45 @@ class Oracle:
 
     @property
     def not_accepted(self) -> frozenset[str]:
-        """Events that Canvas would have lost: never answered 2xx."""
+        """Events never answered 2xx: the lost ones and the undecided."""
         return frozenset(key for key, entry in self._entries.items() if not entry.accepted)
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """Events that Canvas has given up: never answered 2xx, and no try is left."""
+        return self._standing("lost")
+
+    @property
+    def undecided(self) -> frozenset[str]:
+        """Events not answered 2xx yet that Canvas means to try again."""
+        return self._standing("undecided")
+
+    def _standing(self, standing: Standing) -> frozenset[str]:
+        return frozenset(key for key, entry in self._entries.items() if entry.standing == standing)
+
+    def counts(self, lane: Lane | None = None) -> Counts:
+        """How many events, of one lane or both; cheap enough to ask while sending."""
+        chosen = self._standings.values() if lane is None else [self._standings[lane]]
+        standings = sum(chosen, Counter[Standing]())
+        return Counts(
+            sent=standings.total(),
+            accepted=standings["accepted"],
+            undecided=standings["undecided"],
+            lost=standings["lost"],
+        )
+
+    @property
+    def longest_request_s(self) -> float:
+        """How long the slowest request was open, as seen by the sender; 0 before the first."""
+        return max(self._longest_s.values(), default=0.0)
+
+    def longest_requests_s(self) -> Mapping[str, float]:
+        """The same by answer: an outcome, else a reason, else `status 500` or `no answer`."""
+        return dict(sorted(self._longest_s.items()))
+
+    def answers(self) -> Mapping[str, int]:
+        """How many answers of each kind, attempts, repeats and forgeries included."""
+        return dict(sorted(self._answers.items()))
 
     @property
     def forged(self) -> frozenset[str]:
@@ -157,6 +230,27 @@ class Oracle:
     def accepted_by_name(self) -> Counter[str]:
         """How many distinct events were accepted, by event name."""
         return Counter(entry.name for entry in self._entries.values() if entry.accepted)
+
+    def lost_by_name(self, lane: Lane | None = None) -> Counter[str]:
+        """How many distinct events were lost, by event name."""
+        return Counter(
+            entry.name
+            for entry in self._entries.values()
+            if entry.standing == "lost" and lane in (None, entry.lane)
+        )
+
+    def accepted_by_outcome(self) -> Counter[str]:
+        """How many distinct events were accepted, by the outcome they were first accepted with."""
+        return Counter(
+            entry.outcome or "unsaid" for entry in self._entries.values() if entry.accepted
+        )
+
+
+def answer_of(delivery: Delivery) -> str:
+    """What was answered, in short: an outcome, else a reason, else `status 500` or `no answer`."""
+    if delivery.status is None:
+        return "no answer"
+    return delivery.outcome or delivery.reason or f"status {delivery.status}"
 
 
 def read_deliveries(path: Path) -> Iterator[Delivery]:

@@ -8,9 +8,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.emulator.deliveries import Delivery
+from tests.emulator.budget import BudgetReport
+from tests.emulator.deliveries import PATHS, Delivery, Lane
 
 _MAX_EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneReport:
+    """What Canvas would say of one lane. Counts are distinct events; `lost` are gone for good.
+
+    A Live Event is lost when its tries are exhausted, a notice when its only one failed.
+    """
+
+    events: int
+    accepted: int
+    lost: int
+    lost_by_name: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +33,8 @@ class Report:
 
     `events` are the distinct ones that were meant well, each of which is in `accepted` or in
     `not_accepted`; `repeats` of them and `forgeries` are counted apart. `statuses`, `outcomes` and
-    `reasons` count answers, attempts included ("none" is a request without an answer).
+    `reasons` count answers, attempts included ("none" is a request without an answer). `lanes` has
+    the lanes that something was sent in. `budget` is that of the whole Canvas, not of one call.
     """
 
     events: int
@@ -36,6 +51,8 @@ class Report:
     duration_s: float
     events_per_s: float
     latency_ms: Mapping[str, float]
+    lanes: Mapping[Lane, LaneReport]
+    budget: BudgetReport
 
     @property
     def ok(self) -> bool:
@@ -44,7 +61,9 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""
-        return {**asdict(self), "ok": self.ok}
+        plain = {**asdict(self), "ok": self.ok}
+        plain["budget"]["deactivated"] = self.budget.deactivated
+        return plain
 
 
 class Tally:
@@ -52,6 +71,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._genuine: dict[str, bool] = {}
+        self._events: Counter[Lane] = Counter()
+        self._lost: dict[str, tuple[Lane, str]] = {}
         self._roles: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
         self._outcomes: Counter[str] = Counter()
@@ -78,13 +99,30 @@ class Tally:
         if delivery.role == "forgery":
             self._misjudged += not delivery.right
         elif delivery.content_key is not None:
-            key = delivery.content_key
-            self._genuine[key] = delivery.accepted or self._genuine.get(key, False)
+            self._add_genuine(delivery.content_key, delivery)
         if not delivery.right and len(self._examples) < _MAX_EXAMPLES:
             self._examples.append(_sentence(delivery))
 
-    def report(self, duration_s: float) -> Report:
-        """The sum so far, for a sending that took `duration_s`."""
+    def _add_genuine(self, key: str, delivery: Delivery) -> None:
+        if key not in self._genuine:
+            self._events[delivery.lane] += 1
+        self._genuine[key] = delivery.accepted or self._genuine.get(key, False)
+        if self._genuine[key]:
+            self._lost.pop(key, None)
+        else:
+            self._lost[key] = delivery.lane, delivery.name
+
+    def _lane(self, lane: Lane) -> LaneReport:
+        lost = Counter(name for where, name in self._lost.values() if where == lane)
+        return LaneReport(
+            events=self._events[lane],
+            accepted=self._events[lane] - lost.total(),
+            lost=lost.total(),
+            lost_by_name=dict(sorted(lost.items())),
+        )
+
+    def report(self, duration_s: float, budget: BudgetReport) -> Report:
+        """The sum of a sending that took `duration_s` and is over, so that no try is left."""
         accepted = sum(self._genuine.values())
         return Report(
             events=len(self._genuine),
@@ -101,6 +139,8 @@ class Tally:
             duration_s=round(duration_s, 3),
             events_per_s=round(self.done / duration_s, 1) if duration_s else 0.0,
             latency_ms=_quantiles(self._elapsed_s),
+            lanes={lane: self._lane(lane) for lane in PATHS if self._events[lane]},
+            budget=budget,
         )
 
 

@@ -1,56 +1,32 @@
-"""Posts requests as Canvas does, so many at a time and so many a second."""
+"""Posts requests as Canvas does, so many at a time and so many a second.
+
+New events and late ones (retries, late repeats) have their own tasks, `concurrency` of each kind,
+so that new events keep their schedule however many old ones wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
 import orjson
 
-from tests.emulator.deliveries import PATHS, Delivery, Job, Outgoing, Parcel
+from tests.emulator.deliveries import PATHS, Delivery, Job, Later, Outgoing, Parcel
+from tests.emulator.pace import Pace
+from tests.emulator.retry_plan import NO_RETRIES as NO_RETRIES
+from tests.emulator.retry_plan import RetryPlan as RetryPlan
+from tests.emulator.waiting import Try, Waiting
 
 TIMEOUT_S: Final = 15.0
 """How long Canvas waits for an answer (Canvas documentation: Live Events set-up)."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPlan:
-    """What is done after an answer that is not 2xx, or none at all.
-
-    One further attempt follows each of `delays_s`. `resign` signs the same claims anew for it;
-    otherwise the same bytes go out again. Any status is retried alike, as Canvas documents it.
-    """
-
-    delays_s: tuple[float, ...] = ()
-    resign: bool = False
-
-
-NO_RETRIES: Final = RetryPlan()
-
-
-class Pace:
-    """Lets `per_second` events through each second, on a schedule fixed at the start.
-
-    Who is late does not wait, so that the average holds; 0 lets everyone through at once.
-    """
-
-    def __init__(self, per_second: float) -> None:
-        self._gap_s = 1 / per_second if per_second > 0 else 0.0
-        self._next_s: float | None = None
-
-    async def turn(self, events: int) -> None:
-        """Wait until the next `events` may go."""
-        now_s = time.monotonic()
-        due_s = now_s if self._next_s is None else self._next_s
-        self._next_s = due_s + events * self._gap_s
-        if self._gap_s and due_s > now_s:
-            await asyncio.sleep(due_s - now_s)
+_MAX_KEPT: Final = 10_000
 
 
 class Sender:
@@ -70,11 +46,14 @@ class Sender:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._retry_plan = retry_plan
         self._signers = signers
+        self._waiting = Waiting(max_retries=retry_plan.max_waiting)
+        self._serials = itertools.count()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._concurrency),
+            # new ones and late ones never wait for each other
+            connector=aiohttp.TCPConnector(limit=2 * self._concurrency),
             timeout=self._timeout,
             headers={"User-Agent": "forebay-emulator"},
             # else aiohttp would name a type where the emulator wants none
@@ -91,40 +70,73 @@ class Sender:
         assert self._session is not None
         await self._session.close()
 
+    @property
+    def waiting(self) -> int:
+        """How many retries wait for their time."""
+        return self._waiting.retries
+
     async def send(
-        self, jobs: Iterator[Job], *, rate: float, on_delivery: Callable[[Delivery], None]
+        self, jobs: Iterator[Job | Later], *, rate: float, on_delivery: Callable[[Delivery], None]
     ) -> None:
-        """Send all jobs and report each parcel's fate as its answer arrives.
+        """Send all jobs, and report each parcel's fate as its answer arrives.
 
-        `rate` is in events a second, 0 for as fast as it goes. Never raises for what the receiver
-        or the network does: that is in the deliveries.
+        `rate` is in events a second, 0 for as fast as it goes; retries and late repeats go out
+        when they are due, on top of it and beside it. Returns once all tries are over. Never raises
+        for what the receiver or the network does: that is in the deliveries.
         """
-        pace = Pace(rate)
+        entrance = _Entrance(jobs, Pace(rate), self._waiting)
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._concurrency):
-                group.create_task(self._work(jobs, pace, on_delivery))
+            late = [
+                group.create_task(self._send_due(on_delivery)) for _ in range(self._concurrency)
+            ]
+            async with asyncio.TaskGroup() as fresh:
+                for _ in range(self._concurrency):
+                    fresh.create_task(self._send_new(entrance, on_delivery))
+            await self._waiting.all_settled()
+            for task in late:
+                task.cancel()
 
-    async def _work(
-        self, jobs: Iterator[Job], pace: Pace, on_delivery: Callable[[Delivery], None]
-    ) -> None:
-        for job in jobs:
+    async def _send_new(self, entrance: _Entrance, on_delivery: Callable[[Delivery], None]) -> None:
+        while (job := await entrance.next_job()) is not None:
+            first = Try(serial=next(self._serials), attempt=1, job=job)
+            if isinstance(job, Later):
+                entrance.pace.spend(-1)
+                self._waiting.put(job.delay_s, first)
+                continue
             outgoing = await self._made(job, 1)
-            await pace.turn(len(outgoing.parcels))
-            await self._deliver(job, outgoing, on_delivery)
+            entrance.pace.spend(len(outgoing.parcels) - 1)
+            await self._deliver(first, job, outgoing, on_delivery)
+
+    async def _send_due(self, on_delivery: Callable[[Delivery], None]) -> None:
+        while True:
+            due = await self._waiting.take()
+            job = due.job.make() if isinstance(due.job, Later) else due.job
+            outgoing = due.outgoing
+            if outgoing is None:
+                resign = self._retry_plan.resigns(due.serial, due.attempt)
+                outgoing = await self._made(job, due.attempt if resign else 1)
+            await self._deliver(due, job, outgoing, on_delivery)
+            self._waiting.settled()
 
     async def _deliver(
-        self, job: Job, outgoing: Outgoing, on_delivery: Callable[[Delivery], None]
+        self, this: Try, job: Job, outgoing: Outgoing, on_delivery: Callable[[Delivery], None]
     ) -> None:
-        delays_s = self._retry_plan.delays_s
-        for attempt in range(1, len(delays_s) + 2):
-            deliveries = await self._post(outgoing, attempt)
-            for delivery in deliveries:
-                on_delivery(delivery)
-            if attempt > len(delays_s) or not _worth_a_retry(deliveries):
-                return
-            await asyncio.sleep(delays_s[attempt - 1])
-            if self._retry_plan.resign:
-                outgoing = await self._made(job, attempt + 1)
+        deliveries = await self._post(outgoing, this.attempt)
+        if not deliveries[0].final:
+            self._try_again(this, job, outgoing)
+        for delivery in deliveries:
+            on_delivery(delivery)
+
+    def _try_again(self, this: Try, job: Job, outgoing: Outgoing) -> None:
+        attempt = this.attempt + 1
+        # what is signed anew is not kept, nor are more bytes than memory has room for: made again
+        # from its job, an event has the same bytes
+        keep = attempt == 2 and len(self._waiting) < _MAX_KEPT
+        keep = keep and not self._retry_plan.resigns(this.serial, attempt)
+        self._waiting.put(
+            self._retry_plan.waits_s(this.serial)[this.attempt - 1],
+            Try(serial=this.serial, attempt=attempt, job=job, outgoing=outgoing if keep else None),
+        )
 
     async def _made(self, job: Job, attempt: int) -> Outgoing:
         if self._signers is None:
@@ -145,6 +157,7 @@ class Sender:
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             error = str(failure) or type(failure).__name__
         elapsed_s = time.perf_counter() - started_s
+        final = not self._will_retry(outgoing, attempt, status)
         return [
             Delivery(
                 lane=outgoing.lane,
@@ -157,16 +170,42 @@ class Sender:
                 status=status,
                 error=error,
                 expected=parcel.expected,
+                final=final,
                 **_said(answer, place, parcel),
             )
             for place, parcel in enumerate(outgoing.parcels)
         ]
 
+    def _will_retry(self, outgoing: Outgoing, attempt: int, status: int | None) -> bool:
+        if outgoing.lane == "pns" or outgoing.parcels[0].role == "forgery":
+            return False
+        answered_2xx = status is not None and 200 <= status < 300
+        return not answered_2xx and attempt < self._retry_plan.tries
 
-def _worth_a_retry(deliveries: list[Delivery]) -> bool:
-    status = deliveries[0].status
-    answered = status is not None and 200 <= status < 300
-    return not answered and deliveries[0].role != "forgery"
+
+class _Entrance:
+    """Where new jobs come in, one at a time: when there is room, and in their turn.
+
+    A job is drawn only in its turn, for by then a rotation or a stop may have changed what it is.
+    """
+
+    def __init__(self, jobs: Iterator[Job | Later], pace: Pace, waiting: Waiting) -> None:
+        self.pace = pace
+        self._jobs = jobs
+        self._waiting = waiting
+        self._lock = asyncio.Lock()
+        self._at_end = False
+
+    async def next_job(self) -> Job | Later | None:
+        """The next one; None when there are no more."""
+        async with self._lock:
+            if self._at_end:
+                return None
+            await self._waiting.room()
+            await self.pace.turn()
+            job = next(self._jobs, None)
+            self._at_end = job is None
+            return job
 
 
 def _parsed(body: bytes) -> Any:

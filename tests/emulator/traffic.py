@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import math
 import random
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 import orjson
 
 from tests.emulator import forgeries
-from tests.emulator.deliveries import Job, Lane, Outgoing, Parcel, Role
+from tests.emulator.deliveries import Job, Lane, Later, Outgoing, Parcel, Role
 from tests.emulator.forgeries import Forger, Forgery
 from tests.emulator.key_store import Keys
 from tests.emulator.school import School
-from tests.support.keys import SigningKey
+from tests.support.keys import KeyRing, SigningKey
 
 CONTENT_TYPES: Final = ("application/json", None, "text/plain", "application/jwt")
 """Canvas does not say which type it sends, so events take turns and a receiver can rely on none."""
@@ -25,16 +28,21 @@ CONTENT_TYPES: Final = ("application/json", None, "text/plain", "application/jwt
 _MAX_REPEAT_LAG = 50
 _OFF_KEY_EVERY = 25
 
+_SIGNING_TURNS = 5
+_REPEAT_TURN = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
     """Shares between 0 and 1, each of the genuine requests.
 
-    `repeats` are sent a second time some requests later, half of them signed anew; `quoted` have
-    the token in JSON quotes; after each of `forged` follows a forgery, all kinds in turn.
+    `repeats` are sent a second time, half of them signed anew: some requests later, or with
+    `repeat_delay_s` that long after the first was drawn. `quoted` have the token in JSON quotes;
+    after each of `forged` follows a forgery, all kinds in turn.
     """
 
     repeats: float = 0.0
+    repeat_delay_s: float = 0.0
     quoted: float = 0.0
     forged: float = 0.0
 
@@ -64,11 +72,24 @@ class Office:
 
         As around a rotation, a few are signed by a server that is behind the others or ahead.
         """
-        keys = self.keys()
-        ring = keys.live_events if lane == "live-events" else keys.platform
+        ring = self.ring(lane)
         if number % _OFF_KEY_EVERY == 1:
             return ring.previous
         return ring.next if number % _OFF_KEY_EVERY == 2 else ring.current
+
+    def ring(self, lane: Lane) -> KeyRing:
+        """The lane's keys now."""
+        keys = self.keys()
+        return keys.live_events if lane == "live-events" else keys.platform
+
+    def time_s(self, first_s: int = 0, turn: int = 0) -> int:
+        """Now. Signings of one event, at different turns from 0 to 4, have different times.
+
+        For equal times make equal bytes, and where a run's waits are scaled down, the third retry
+        may be in the second of the first. It may be up to four seconds early.
+        """
+        now_s = int(self.clock())
+        return now_s - (now_s - first_s - turn) % _SIGNING_TURNS if turn else now_s
 
     def forger(self, lane: Lane) -> Forger:
         """A forger for this lane, now."""
@@ -85,6 +106,8 @@ class Office:
 class Repeatable(Job, Protocol):
     """A genuine request that can be sent a second time."""
 
+    lane: ClassVar[Lane]
+
     def repeated(self, *, resign: bool) -> Job:
         """The same events again, signed anew if asked and possible."""
         ...
@@ -92,18 +115,21 @@ class Repeatable(Job, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventJob:
-    """One Live Event, made and signed when called."""
+    """One Live Event, made and signed when called; key and time are settled before."""
+
+    lane: ClassVar[Lane] = "live-events"
 
     office: Office
     number: int
     name: str | None
+    key: SigningKey
     signed_at_s: int
     quoted: bool = False
     caliper: bool = False
     role: Role = "genuine"
 
     def __call__(self, attempt: int, /) -> Outgoing:
-        """The request. A first attempt of equal fields and key gives equal bytes."""
+        """The request."""
         signed = self.signed(attempt)
         return _event_request(signed, quoted=self.quoted, role=self.role)
 
@@ -112,23 +138,31 @@ class EventJob:
         school = self.office.school
         make = school.caliper_event if self.caliper else school.live_event
         event = make(self.number, name=self.name)
-        at_s = self.signed_at_s if attempt == 1 else int(self.office.clock())
-        token = event.token(self.office.key("live-events", self.number), at_s)
+        job = self if attempt == 1 else self._anew(attempt - 1)
         return SignedEvent(
             number=self.number,
             name=event.name,
             content_key=event.content_key(),
-            token=token.encode(),
+            token=event.token(job.key, job.signed_at_s).encode(),
         )
 
     def repeated(self, *, resign: bool) -> Job:
-        """The same event; a second earlier when signed anew, so that the bytes differ for sure."""
-        return replace(self, role="repeat", signed_at_s=self.signed_at_s - resign)
+        """The same event."""
+        return replace(self._anew(_REPEAT_TURN) if resign else self, role="repeat")
+
+    def _anew(self, turn: int) -> EventJob:
+        return replace(
+            self,
+            key=self.office.ring("live-events").current,
+            signed_at_s=self.office.time_s(self.signed_at_s, turn),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedJob:
     """One Live Event that is signed already; it costs next to nothing to send."""
+
+    lane: ClassVar[Lane] = "live-events"
 
     signed: SignedEvent
     quoted: bool = False
@@ -147,50 +181,62 @@ class SignedJob:
 class NoticesJob:
     """One POST of notices of one type, made and signed when called."""
 
+    lane: ClassVar[Lane] = "pns"
+
     office: Office
     first: int
     count: int
     notice_type: str
+    key: SigningKey
     signed_at_s: int
     role: Role = "genuine"
 
     def __call__(self, attempt: int, /) -> Outgoing:
-        """The request, in the form of canvas-lms app/services/lti/platform_notification_service."""
+        """The request, in the form of canvas-lms app/services/lti/platform_notification_service.
+
+        Always the same bytes: no notice is tried twice.
+        """
         notices = self.office.school.notices(self.first, self.notice_type, self.count)
-        key = self.office.key("pns", self.first)
-        at_s = self.signed_at_s if attempt == 1 else int(self.office.clock())
-        body = orjson.dumps({"notices": [{"jwt": n.token(key, at_s)} for n in notices]})
+        tokens = [notice.token(self.key, self.signed_at_s) for notice in notices]
+        body = orjson.dumps({"notices": [{"jwt": token} for token in tokens]})
         parcels = tuple(
             Parcel(role=self.role, name=n.name, content_key=n.content_key()) for n in notices
         )
         return Outgoing(lane="pns", body=body, content_type="application/json", parcels=parcels)
 
     def repeated(self, *, resign: bool) -> Job:
-        """The same notices; signed a second earlier when anew."""
-        return replace(self, role="repeat", signed_at_s=self.signed_at_s - resign)
+        """The same notices."""
+        if not resign:
+            return replace(self, role="repeat")
+        return replace(
+            self,
+            role="repeat",
+            key=self.office.ring("pns").current,
+            signed_at_s=self.office.time_s(self.signed_at_s, _REPEAT_TURN),
+        )
 
 
 def event_jobs(
     office: Office,
-    first: int,
-    count: int,
+    numbers: Iterable[int],
     *,
     name: str | None,
     quoted: float,
     caliper: float = 0,
 ) -> Iterator[EventJob]:
-    """`count` events numbered from `first`, signed for the moment in which they are asked for.
+    """The events of these numbers, signed for the moment in which they are asked for.
 
     `quoted` of them have their token in quotes, `caliper` of them are in that format.
     """
-    formats = random.Random(f"{office.school.seed}/caliper/{first}")
-    rng = random.Random(f"{office.school.seed}/quoted/{first}")
-    for number in range(first, first + count):
+    rng = random.Random(f"{office.school.seed}/quoted")
+    formats = random.Random(f"{office.school.seed}/caliper")
+    for number in numbers:
         yield EventJob(
             office=office,
             number=number,
             name=name,
-            signed_at_s=int(office.clock()),
+            key=office.key("live-events", number),
+            signed_at_s=office.time_s(),
             quoted=rng.random() < quoted,
             caliper=formats.random() < caliper,
         )
@@ -213,8 +259,27 @@ def notices_jobs(
             first=start,
             count=min(batch, first + count - start),
             notice_type=types[turn % len(types)],
-            signed_at_s=int(office.clock()),
+            key=office.key("pns", start),
+            signed_at_s=office.time_s(),
         )
+
+
+def mingled(
+    events: Iterator[Repeatable], notices: Iterator[Repeatable], *, notice_share: float, seed: int
+) -> Iterator[Repeatable]:
+    """Jobs of both, `notice_share` of them from `notices`, until the one whose turn it is ends."""
+    rng = random.Random(f"{seed}/mingled")
+    while (job := next(notices if rng.random() < notice_share else events, None)) is not None:
+        yield job
+
+
+def stopping(
+    jobs: Iterator[Repeatable], until: asyncio.Event | None, duration_s: float | None
+) -> Iterator[Repeatable]:
+    """The jobs up to the stop, which is looked at as each of them is drawn."""
+    end_s = math.inf if duration_s is None else time.monotonic() + duration_s
+    while time.monotonic() < end_s and not (until is not None and until.is_set()):
+        yield next(jobs)
 
 
 def forged_jobs(office: Office, lane: Lane) -> Iterator[Job]:
@@ -225,21 +290,28 @@ def forged_jobs(office: Office, lane: Lane) -> Iterator[Job]:
 
 
 def blended(
-    genuine: Iterable[Repeatable], forged: Iterator[Job], mix: Mix, seed: int
-) -> Iterator[Job]:
-    """The genuine jobs in order, with repeats and forgeries strewn among them as `mix` says."""
+    genuine: Iterable[Repeatable], forged: Mapping[Lane, Iterator[Job]], mix: Mix, seed: int
+) -> Iterator[Job | Later]:
+    """The genuine jobs in order, with repeats and forgeries strewn among them as `mix` says.
+
+    A forgery goes where the job before it went.
+    """
     rng = random.Random(f"{seed}/mix")
-    waiting: deque[tuple[int, Job]] = deque()
+    waiting: deque[tuple[int, Callable[[], Job]]] = deque()
     for place, job in enumerate(genuine):
         yield job
         if rng.random() < mix.repeats:
             due = place + rng.randrange(_MAX_REPEAT_LAG)
-            waiting.append((due, job.repeated(resign=rng.random() < 0.5)))
+            repeat = partial(job.repeated, resign=rng.random() < 0.5)
+            if mix.repeat_delay_s:
+                yield Later(delay_s=mix.repeat_delay_s, make=repeat)
+            else:
+                waiting.append((due, repeat))
         if rng.random() < mix.forged:
-            yield next(forged)
+            yield next(forged[job.lane])
         while waiting and waiting[0][0] <= place:
-            yield waiting.popleft()[1]
-    yield from (job for _, job in waiting)
+            yield waiting.popleft()[1]()
+    yield from (repeat() for _, repeat in waiting)
 
 
 def _event_request(signed: SignedEvent, *, quoted: bool, role: Role) -> Outgoing:

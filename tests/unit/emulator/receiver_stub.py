@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,14 @@ async def receiver_stub(answer: Answer) -> AsyncIterator[ReceiverStub]:
     async with TestServer(app, host="127.0.0.1") as server:
         stub.url = str(server.make_url("/"))
         yield stub
+
+
+async def eventually(reached: Callable[[], bool], *, within_s: float = 10.0) -> None:
+    """Wait until `reached` says so; TimeoutError when it never does."""
+    async with asyncio.timeout(within_s):
+        # what is waited for is a count, which nobody announces
+        while not reached():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 def accept(path: str, body: bytes) -> tuple[int, Any]:

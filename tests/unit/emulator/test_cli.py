@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +125,73 @@ def test_run_fails_when_nobody_answers(keys_dir: str) -> None:
     assert result.exit_code == 1
     assert "0 of 2 accepted" in result.stdout
     assert "Cannot connect" in result.stderr
+
+
+def test_what_canvas_would_consider_lost_is_said(keys_dir: str) -> None:
+    arguments = (
+        "run", "--target-url", "http://127.0.0.1:9", "--events", "3", "--notices", "2",
+        "--port", "0", "--keys-dir", keys_dir, "--type", "heartbeat",
+        "--canvas-retries", "--time-scale", "0.0001", "--resign-share", "0.5",
+    )  # fmt: skip
+    result = _run(*arguments)
+    assert result.exit_code == 1
+    assert "live-events: 3 sent, 0 accepted, 3 lost for good (heartbeat 3)" in result.stdout
+    assert "pns: 2 sent, 0 accepted, 2 lost for good (" in result.stdout
+    assert "3 of 9500 timeouts, 0 of 28000 errors in 24 h" in result.stdout
+    assert "the subscription stays active" in result.stdout
+    events, notices = json.loads(_run(*arguments, "--json").stdout)
+    assert (events["attempts"], notices["attempts"]) == (12, 2)
+    assert events["lanes"]["live-events"]["lost_by_name"] == {"heartbeat": 3}
+    assert events["budget"]["used"] == {"timeout": 3, "error": 0}
+    assert events["budget"]["deactivated"] is False
+
+
+def test_a_stream_of_events_and_notices_with_a_rotation(tmp_path: Path, receiver_url: str) -> None:
+    before = load_or_generate(tmp_path)
+    result = _run(
+        "stream", "--target-url", receiver_url, "--rate", "100", "--duration", "0.5",
+        "--notice-share", "0.5", "--repeat-share", "0.2", "--repeat-delay", "0.1",
+        "--rotate-at", "10", "--port", "0", "--keys-dir", str(tmp_path), "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    [report] = json.loads(result.stdout)
+    assert set(report["lanes"]) == {"live-events", "pns"}
+    assert 10 <= report["events"] == report["accepted"] <= 60
+    after = load_or_generate(tmp_path)
+    assert after.live_events.current.kid == before.live_events.next.kid
+    assert after.platform.current.kid == before.platform.next.kid
+
+
+def test_a_stream_stops_at_sigint_and_still_reports(
+    keys_dir: str, tmp_path: Path, receiver_url: str
+) -> None:
+    record = tmp_path / "record.jsonl"
+
+    def interrupt() -> None:
+        deadline_s = time.monotonic() + 30
+        while time.monotonic() < deadline_s:
+            if record.exists() and record.stat().st_size:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            time.sleep(0.01)
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    # the end is there so that a deaf stream fails the test instead of hanging it
+    result = _run(
+        "stream", "--target-url", receiver_url, "--port", "0", "--keys-dir", keys_dir,
+        "--record", str(record), "--duration", "20", "--rate", "50", "--json",
+    )  # fmt: skip
+    interrupting.join()
+    assert result.exit_code == 0, result.stderr
+    [report] = json.loads(result.stdout)
+    assert report["events"] == report["accepted"] < 500
+
+
+def test_new_keys_that_nobody_shows_are_wrong_usage() -> None:
+    result = _run("stream", "--target-url", "http://x", "--rotate-at", "1", "--no-serve-keys")
+    assert result.exit_code == 2
+    assert "--serve-keys" in result.stderr
 
 
 def _assert_one_line_error(result: Result) -> None:

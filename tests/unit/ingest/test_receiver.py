@@ -1,6 +1,7 @@
 """HTTP in, HTTP out: answers to whole requests, without a socket."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import orjson
@@ -36,20 +37,27 @@ _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 _PUBLISHED = Receipt(outcome="published", event_id=_ID)
 _KEPT = Receipt(outcome="quarantined", event_id=None, reason="unreadable_claims")
 
-Outcome = Receipt | Exception
+Outcome = Receipt | Exception | None
 
 
 class _Intake:
-    """Answers tokens by a table; whatever is not in it is published."""
+    """Answers tokens by a table, None never; whatever is not in it is published."""
 
     def __init__(self, outcomes: dict[bytes, Outcome] | None = None) -> None:
         self.requests: list[SignedRequest] = []
         self.refused: list[str] = []
+        self.given_up: list[bytes] = []
         self._outcomes = outcomes or {}
 
     async def accept(self, request: SignedRequest) -> Receipt:
         self.requests.append(request)
         outcome = self._outcomes.get(request.token, _PUBLISHED)
+        if outcome is None:
+            try:
+                await asyncio.Event().wait()
+            finally:  # where the ledger settles it
+                self.given_up.append(request.token)
+            raise AssertionError
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -89,11 +97,13 @@ async def _ask(
     headers: dict[str, str] | None = None,
     max_in_flight: int = 5,
     late: bool = False,
+    metrics: Metrics | None = None,
+    **limits: Any,
 ) -> web.Response:
     receiver = Receiver(
         intake=cast(Intake, intake),
-        metrics=Metrics(),
-        limits=Limits(body_timeout_s=1, max_in_flight=max_in_flight),
+        metrics=metrics or Metrics(),
+        limits=replace(Limits(body_timeout_s=1, max_in_flight=max_in_flight), **limits),
     )
     payload = _stream(pieces, late=late)
     return await receiver.handle(
@@ -233,6 +243,49 @@ async def test_body_that_does_not_come_whole_reaches_no_intake(
 async def test_too_many_requests_at_once_are_turned_away() -> None:
     response = await _ask(_Intake(), b"t", max_in_flight=0)
     assert (response.status, _content(response)["reason"]) == (503, "overloaded")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(("path", "room"), [("/live-events", 70), ("/pns", 80)])
+async def test_bodies_beyond_the_room_for_them_are_turned_away(
+    path: str, room: int, late: bool
+) -> None:
+    """Notices may use all of it, Live Events seven eighths; a length is believed at once."""
+    for headers in ({}, {"Content-Length": str(room + 1)}):
+        metrics, intake = Metrics(), _Intake()
+        response = await _ask(
+            intake,
+            b"x" * room,
+            b"x",
+            path=path,
+            headers=headers,
+            late=late,
+            metrics=metrics,
+            max_body_bytes_in_flight=80,
+        )
+        assert (response.status, _content(response)["reason"]) == (503, "overloaded")
+        assert response.headers["Retry-After"]
+        assert (intake.requests, intake.refused) == ([], [])
+        labels = {"process": "0", "reason": "overloaded"}
+        name = "forebay_requests_aborted_total"
+        assert metrics.registry.get_sample_value(name, labels) == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_bodies_that_fill_the_room_are_taken(late: bool) -> None:
+    pieces = (b"x" * 60, b"x" * 10)
+    assert (await _ask(_Intake(), *pieces, late=late, max_body_bytes_in_flight=80)).status == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/live-events", b"t"), ("/pns", _batch("a", "t", "b"))]
+)
+async def test_stage_that_hangs_is_answered_before_canvas_gives_up(path: str, body: bytes) -> None:
+    intake = _Intake({b"t": None})
+    response = await _ask(intake, body, path=path, handling_timeout_s=0.05)
+    assert intake.given_up == [b"t"]
+    assert (response.status, _content(response)["reason"]) == (503, "not_durable")
+    assert response.headers["Retry-After"]
 
 
 def test_notices_are_read_in_order() -> None:

@@ -1,0 +1,119 @@
+"""Empties the spool into the log, oldest first, while requests go on."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+
+from ingest.contract import quarantine
+from ingest.contract.record import Record
+from ingest.delivering.port import Log, RecordTooLarge, TopicRefused
+from ingest.delivering.route import Route
+from ingest.delivering.salvage import as_record
+from ingest.delivering.spool import Spool
+from ingest.delivering.spool_file import Held
+from ingest.errors import NotDurable, Overloaded
+from ingest.metrics import Ledger
+
+log = structlog.get_logger(__name__)
+
+_MOST_AT_ONCE = 512
+_PAUSE_S = 0.1
+_STOP_TIMEOUT_S = 5.0
+
+
+class Draining:
+    """Publishes what the spool holds; forgets a record only after the log has it."""
+
+    def __init__(
+        self, spool: Spool, durable_log: Log, route: Route, *, ledger: Ledger, prefix: str
+    ) -> None:
+        self._spool = spool
+        self._log = durable_log
+        self._route = route
+        self._ledger = ledger
+        self._prefix = prefix
+        self._stopping = False
+        self._position = 0
+        self._at_once = 1
+        self._task = asyncio.create_task(self._run(), name="draining")
+
+    async def stop(self) -> None:
+        """Ends after the records under way; what is left stays in the spool."""
+        self._stopping = True
+        self._spool.arrived.set()
+        await asyncio.wait([self._task], timeout=_STOP_TIMEOUT_S)
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            if not self._spool.has_records:
+                self._position = 0
+                self._spool.arrived.clear()
+                await self._spool.arrived.wait()
+                continue
+            drained = 0
+            with contextlib.suppress(NotDurable):  # the disk; whoever tends the spool has said it
+                drained = await self._drain_some()
+            if not drained:
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _drain_some(self) -> int:
+        """Publishes and forgets one chunk; returns how many records. Raises NotDurable."""
+        if self._route.state == "open":
+            return 0
+        chunk = await self._spool.read(
+            after=self._position, limit=self._at_once, without=self._route.waiting()
+        )
+        sent = await asyncio.gather(*(self._publish(held) for held in chunk))
+        done = [held for held, is_sent in zip(chunk, sent, strict=True) if is_sent]
+        # what could not be sent is met again on the next round
+        works = self._route.state == "closed"
+        self._position = chunk[-1].stored.offset if chunk and works else 0
+        # one record is the probe, and who has just come back is not overrun
+        self._at_once = min(2 * self._at_once, _MOST_AT_ONCE) if works else 1
+        await self._forget(done)
+        return len(done)
+
+    async def _forget(self, done: Sequence[Held]) -> None:
+        if not done:
+            return
+        await self._spool.forget(done)
+        for held in done:
+            reason = quarantine.reason_of(as_record(held.stored), self._prefix)
+            outcome = "published" if reason is None else "quarantined"
+            self._ledger.left("spool", held.source, outcome, reason or "")
+
+    async def _publish(self, held: Held) -> bool:
+        """Whether the log has the record, or quarantine has it in its stead."""
+        record, route = as_record(held.stored), self._route
+        if not route.admits(record.topic, may_probe=True):
+            return False
+        try:
+            await self._log.append(record)
+        except TopicRefused as refusal:
+            route.refused(record.topic, str(refusal))
+            return False
+        except RecordTooLarge:
+            route.gave_up()
+            return await self._put_aside(record, held)
+        except Overloaded:
+            route.gave_up()
+            return False
+        except NotDurable:
+            route.failed()
+            return False
+        route.delivered(record.topic)
+        return True
+
+    async def _put_aside(self, record: Record, held: Held) -> bool:
+        """A record that its topic will never take goes to quarantine."""
+        log.error("a record is too large for its topic", topic=record.topic)
+        aside = quarantine.unpublishable(
+            self._prefix, record, reason="too_large_for_topic", source=held.source
+        )
+        with contextlib.suppress(NotDurable, Overloaded, TopicRefused, RecordTooLarge):
+            await self._log.append(aside)
+            return True
+        return False

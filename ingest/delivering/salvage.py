@@ -1,0 +1,82 @@
+"""Reads what can be read of a damaged spool, record by record."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ingest.contract import logfile
+from ingest.contract.logfile import LogFileError
+from ingest.contract.record import Record, StoredRecord
+from ingest.delivering.spool_file import COLUMNS, Spooled, source_of
+
+
+class Salvage:
+    """How it went: records `kept`, and `lost` ones, as far as the file lets anyone count them."""
+
+    def __init__(self) -> None:
+        self.kept = 0
+        self.lost = 0
+
+
+def salvage(path: Path, result: Salvage) -> Iterator[Spooled]:
+    """Every record whose row can be read and whose checksum is right, in order.
+
+    Counts into `result`. A file of which nothing can be read counts as one lost record.
+    """
+    try:
+        connection = logfile.connect(path, mode="rw")
+    except LogFileError:
+        result.lost += 1
+        return
+    connection.text_factory = logfile.lenient_text
+    try:
+        for id_, *row, source in _rows(connection, result):
+            stored = logfile.stored(id_, row)
+            if stored.damaged:
+                result.lost += 1
+            else:
+                result.kept += 1
+                yield Spooled(record=as_record(stored), source=source_of(source))
+    finally:
+        connection.close()
+
+
+def as_record(stored: StoredRecord) -> Record:
+    """A stored record as one to be written."""
+    return Record(topic=stored.topic, key=stored.key, value=stored.value, headers=stored.headers)
+
+
+def _rows(connection: sqlite3.Connection, result: Salvage) -> Iterator[tuple[Any, ...]]:
+    """Reads on from row to row; behind a damaged page tries id by id."""
+    last_id = 0
+    try:
+        for row in connection.execute(f"select id, {COLUMNS} from record order by id"):  # noqa: S608
+            last_id = row[0]
+            yield row
+        return
+    except sqlite3.Error:
+        pass
+    highest = _highest_id(connection)
+    if highest is None:
+        result.lost += 1
+        return
+    for id_ in range(last_id + 1, highest + 1):
+        try:
+            row = connection.execute(
+                f"select id, {COLUMNS} from record where id = ?",  # noqa: S608 - our own names
+                (id_,),
+            ).fetchone()
+        except sqlite3.Error:
+            result.lost += 1
+            continue
+        if row is not None:
+            yield row
+
+
+def _highest_id(connection: sqlite3.Connection) -> int | None:
+    try:
+        row = connection.execute("select seq from sqlite_sequence where name = 'record'").fetchone()
+    except sqlite3.Error:
+        return None
+    return None if row is None else int(row[0])

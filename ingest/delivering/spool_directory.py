@@ -1,0 +1,129 @@
+"""The spool's place on the disk: who owns it, its file, its reserve, and what to do with damage."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import structlog
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ingest.contract.logfile import APPEND_LIMIT, LogFileError
+from ingest.delivering.ballast import Ballast
+from ingest.delivering.salvage import Salvage, salvage
+from ingest.delivering.spool_file import (
+    BALLAST_NAME,
+    FILE_NAME,
+    Holding,
+    Ownership,
+    Spooled,
+    SpoolFile,
+)
+
+log = structlog.get_logger(__name__)
+
+_REBUILT_NAME = "rebuilt.sqlite3"
+_SUFFIXES = ("", "-wal", "-shm")
+_NO_BOUND = 1 << 62
+
+
+class Opening(Struct, frozen=True, kw_only=True):
+    """What was found. `unreadable` counts records that are lost, as far as anyone can tell."""
+
+    holdings: list[Holding]
+    unreadable: int = 0
+
+
+class SpoolDirectory:
+    """One spool, owned by this process until `close`. Blocking; for one thread at a time."""
+
+    def __init__(self, path: Path, ownership: Ownership, ballast: Ballast) -> None:
+        self.path = path
+        self.ballast = ballast
+        self.file: SpoolFile
+        self._ownership = ownership
+
+    @classmethod
+    def open(cls, path: Path, *, reserve_bytes: int) -> tuple[Self, Opening]:
+        """Opens or makes a spool; a damaged file is set aside, and what can be read of it kept.
+
+        Raises LogFileError if another process owns it, OSError if it cannot be written.
+        """
+        ownership = Ownership(path)
+        directory = cls(path, ownership, Ballast(path / BALLAST_NAME, reserve_bytes))
+        try:
+            opening = directory.open_file()
+        except BaseException:
+            ownership.close()
+            raise
+        if reserve_bytes and not directory.ballast.take():
+            log.warning("the disk has no room for the notices' reserve", path=str(path))
+        return directory, opening
+
+    def open_file(self) -> Opening:
+        """Opens the file, or a new one with what can be read of a damaged one."""
+        path, rebuilt = self.path / FILE_NAME, self.path / _REBUILT_NAME
+        if rebuilt.exists() and not path.exists():
+            rebuilt.rename(path)  # the last step of a rebuilding that was cut short
+        try:
+            return self._open(path)
+        except (LogFileError, sqlite3.DatabaseError) as error:
+            log.error("the spool is damaged", path=str(path), cause=str(error))
+        lost = _rebuild(path, rebuilt)
+        return replace(self._open(path), unreadable=lost)
+
+    def reopen_file(self) -> Opening:
+        """The same for a file that is open and turned out to be damaged."""
+        self.file.close()
+        return self.open_file()
+
+    def _open(self, path: Path) -> Opening:
+        self.file = SpoolFile.open(path)
+        try:
+            return Opening(holdings=self.file.holdings())
+        except sqlite3.DatabaseError:
+            self.file.close()
+            raise
+
+    def close(self) -> None:
+        """Lets go of it; what is in it stays."""
+        self.file.close()
+        self._ownership.close()
+
+
+def _rebuild(path: Path, rebuilt: Path) -> int:
+    """A new file with what can be read of the damaged one, which is set aside; returns what is
+    lost. Cut short anywhere, it is done again from the start."""
+    for suffix in _SUFFIXES:
+        rebuilt.with_name(rebuilt.name + suffix).unlink(missing_ok=True)
+    result = Salvage()
+    file = SpoolFile.open(rebuilt)
+    for batch in _batches(salvage(path, result)):
+        file.append(batch, max_bytes=_NO_BOUND)
+    file.close()
+    aside = path.with_name(f"damaged-{time.time_ns()}.sqlite3")
+    for suffix in reversed(_SUFFIXES):  # the file itself last: until then nothing has happened
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    rebuilt.rename(path)
+    log.error(
+        "what could be read of the damaged spool was kept, the file is set aside",
+        kept=result.kept,
+        lost=result.lost,
+        path=str(aside),
+    )
+    return result.lost
+
+
+def _batches(items: Iterator[Spooled]) -> Iterator[list[Spooled]]:
+    batch: list[Spooled] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == APPEND_LIMIT:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
