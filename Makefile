@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports unit unit-others integration coverage bench \
+.PHONY: help demo test lint format types imports unit unit-others integration coverage faults bench \
 	kafka contract lock lock-check clean
 
 help: ## list the commands
@@ -58,6 +58,9 @@ contract: $(DEV) ## write the published contract anew: deploy/contract
 	$(BIN)/python -m tests.contract.examples
 	rm -rf deploy/contract
 	$(BIN)/forebay-ingest schema export --out deploy/contract
+
+faults: $(DEV) ## break things on purpose and count what is lost; ROW=… SEED=…
+	@$(BIN)/python -m tests.faults $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED))
 
 bench: $(DEV) ## measure what an event costs
 	$(BIN)/python -m tests.bench

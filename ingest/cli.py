@@ -1,41 +1,22 @@
 """Commands of `forebay-ingest`: data on stdout, logs on stderr; exit 0, 1 for no, 2 for misuse."""
 
-import asyncio
-import functools
 import json
 import sys
-from collections.abc import Callable, Coroutine
 from importlib.metadata import version
-from typing import Any, ParamSpec
 
 import click
 
 from ingest import app
+from ingest.command_line import errors_in_one_line, json_option, run
 from ingest.contract.operating import logs
 from ingest.contract.operating.environment import SettingsError, load, variables
 from ingest.contract.topics import ingest_topics
 from ingest.delivering import topic_admin
+from ingest.quarantine_commands import quarantine
 from ingest.schema_commands import schema
 from ingest.settings import Settings
+from ingest.spool_commands import spool
 from ingest.tenants_file import read_tenants
-
-P = ParamSpec("P")
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def _errors_in_one_line(command: Callable[P, None]) -> Callable[P, None]:
-    """What the user can mend is said in a line on stderr and ends with exit code 2."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except (SettingsError, topic_admin.TopicError) as error:
-            click.echo(f"forebay-ingest: {error}", err=True)
-            sys.exit(2)
-
-    return run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,13 +29,13 @@ def main() -> None:
 
 
 @main.command()
-@_errors_in_one_line
+@errors_in_one_line
 def serve() -> None:
     """Run the receiver until SIGTERM."""
     settings = load(Settings)
     directory = read_tenants(settings.tenants_file)
     logs.configure(settings.log)
-    _run(app.serve(settings, directory))
+    run(app.serve(settings, directory))
 
 
 @main.group()
@@ -63,8 +44,8 @@ def topics() -> None:
 
 
 @topics.command("list")
-@_json_option
-@_errors_in_one_line
+@json_option
+@errors_in_one_line
 def topics_list(as_json: bool) -> None:
     """List the topics, and whether Kafka has them. Exit 1 if one is missing."""
     settings = load(Settings)
@@ -72,15 +53,15 @@ def topics_list(as_json: bool) -> None:
     if settings.kafka.bootstrap_servers is None:
         _print_topics(dict.fromkeys(names, "embedded"), as_json)
         return
-    there = _run(topic_admin.existing(settings.kafka.client_options()))
+    there = run(topic_admin.existing(settings.kafka.client_options()))
     states = {name: "present" if name in there else "missing" for name in names}
     _print_topics(states, as_json)
     sys.exit(1 if "missing" in states.values() else 0)
 
 
 @topics.command("apply")
-@_json_option
-@_errors_in_one_line
+@json_option
+@errors_in_one_line
 def topics_apply(as_json: bool) -> None:
     """Make the topics that are missing; existing ones stay as they are."""
     settings = load(Settings)
@@ -88,11 +69,13 @@ def topics_apply(as_json: bool) -> None:
         raise SettingsError("FOREBAY_KAFKA__BOOTSTRAP_SERVERS: the embedded log needs no topics")
     names = ingest_topics(settings.topics.prefix)
     options = settings.kafka.client_options()
-    made = set(_run(topic_admin.make(options, names, settings.topics)))
+    made = set(run(topic_admin.make(options, names, settings.topics)))
     _print_topics({name: "made" if name in made else "present" for name in names}, as_json)
 
 
 main.add_command(schema)
+main.add_command(spool)
+main.add_command(quarantine)
 
 
 @main.group()
@@ -101,8 +84,8 @@ def config() -> None:
 
 
 @config.command("show")
-@_json_option
-@_errors_in_one_line
+@json_option
+@errors_in_one_line
 def config_show(as_json: bool) -> None:
     """Print every setting and its value; secrets are hidden."""
     settings = variables(load(Settings))
@@ -114,7 +97,7 @@ def config_show(as_json: bool) -> None:
 
 
 @config.command("check")
-@_errors_in_one_line
+@errors_in_one_line
 def config_check() -> None:
     """Check settings and tenants file without starting anything."""
     settings = load(Settings)
@@ -128,11 +111,3 @@ def _print_topics(states: dict[str, str], as_json: bool) -> None:
         return
     for name, state in states.items():
         click.echo(f"{state:9} {name}")
-
-
-def _run(main_: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        import uvloop
-    except ImportError:  # it has no build for this platform
-        return asyncio.run(main_)
-    return uvloop.run(main_)

@@ -4,12 +4,13 @@ import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 from msgspec.structs import asdict
 
 from ingest import drift_file
+from ingest.command_line import Misuse, json_option
 from ingest.contract import compatibility, published
 from ingest.contract.catalogue import catalogue
 from ingest.contract.operating.environment import SettingsError, load
@@ -19,17 +20,6 @@ from ingest.drift import Sighting, Unknown
 from ingest.past_contracts import NoContract, contracts
 from ingest.settings import Settings
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-class _Misuse(click.ClickException):
-    """What the user can mend, in one line."""
-
-    exit_code = 2
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"forebay-ingest: {self.message}", err=True)
-
 
 @click.group()
 def schema() -> None:
@@ -37,7 +27,7 @@ def schema() -> None:
 
 
 @schema.command("list")
-@_json_option
+@json_option
 def schema_list(as_json: bool) -> None:
     """List the schemas: name, and what it describes."""
     titles = {name: found["title"] for name, found in schemas().items()}
@@ -64,13 +54,13 @@ def schema_export(out: Path) -> None:
     try:
         count = published.export(out, version("forebay"))
     except OSError as error:
-        raise _Misuse(f"{out} cannot be written: {error.strerror}") from error
+        raise Misuse(f"{out} cannot be written: {error.strerror}") from error
     click.echo(f"{count} files in {out}", err=True)
 
 
 @schema.command("check")
 @click.option("--against", required=True, metavar="REVISION|PATH", help="What to compare with.")
-@_json_option
+@json_option
 def schema_check(against: str, as_json: bool) -> None:
     """Exit 1 if subscribers of an older contract could not read what is written now.
 
@@ -82,13 +72,13 @@ def schema_check(against: str, as_json: bool) -> None:
             for line in compatibility.breaks(contract, new):
                 found.setdefault(line, older)
     except NoContract as error:
-        raise _Misuse(str(error)) from error
+        raise Misuse(str(error)) from error
     _print_breaks(found, as_json)
     sys.exit(1 if found else 0)
 
 
 @schema.command("drift")
-@_json_option
+@json_option
 def schema_drift(as_json: bool) -> None:
     """List types and fields that came and that no schema has, as this data directory's receiver
     saw them: how often, since when, and in what shape, without values.
@@ -96,7 +86,7 @@ def schema_drift(as_json: bool) -> None:
     try:
         seen = drift_file.read(load(Settings).data_dir / drift_file.FILE_NAME)
     except (OSError, SettingsError) as error:
-        raise _Misuse(str(error)) from error
+        raise Misuse(str(error)) from error
     rows = sorted((_row(unknown, sighting) for unknown, sighting in seen.items()), key=_oldest)
     if as_json:
         click.echo(json.dumps(rows))
@@ -130,4 +120,4 @@ def _find(name: str) -> Schema:
     for known, found in every.items():
         if short == known or short.endswith(f".{known}"):
             return found
-    raise _Misuse(f"there is no schema {name!r}: see `forebay-ingest schema list`")
+    raise Misuse(f"there is no schema {name!r}: see `forebay-ingest schema list`")

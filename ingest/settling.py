@@ -84,8 +84,7 @@ class Settling:
         """Settled ones are counted already, so until the disk lets go they must not come again."""
         while self._settled:
             part = self._settled[:_AT_ONCE]
-            await self._spool.forget(part)
-            del self._settled[: len(part)]
+            await self._spool.forget(part, when_gone=self._settled.remove)
 
 
 async def _fetched(keys: KeySource) -> bool:

@@ -119,17 +119,24 @@ def row_of(record: Record, now_ms: int) -> Row:
 
 
 def stored(id_: int, row: Sequence[Any]) -> StoredRecord:
-    """A row as its record; `damaged` if its checksum is not that of its content."""
+    """A row as its record; `damaged` if its checksum is not that of its content.
+
+    What damage gave another type is empty in the record, and stands in the row alone.
+    """
     appended_ms, crc32, topic, key, headers, value = row
-    damaged = _checksum(topic, key, headers, value) != crc32
+    try:
+        damaged = _checksum(topic, key, headers, value) != crc32
+        pairs = () if damaged else tuple((n, v.encode()) for n, v in orjson.loads(headers))
+    except (TypeError, AttributeError, ValueError):
+        damaged, pairs = True, ()
     return StoredRecord(
-        topic=topic,
+        topic=topic if isinstance(topic, str) else "",
         partition=0,
         offset=id_,
-        timestamp_ms=appended_ms,
-        key=key,
-        value=value,
-        headers=() if damaged else tuple((n, v.encode()) for n, v in orjson.loads(headers)),
+        timestamp_ms=appended_ms if isinstance(appended_ms, int) else 0,
+        key=key if isinstance(key, bytes) else b"",
+        value=value if isinstance(value, bytes) else b"",
+        headers=pairs,
         damaged=damaged,
     )
 

@@ -1,13 +1,17 @@
-"""The quarantine topic's record: an authentic token that could not be used, kept whole."""
+"""The quarantine topic's records: an authentic token that could not be used, kept whole, and what
+an operator decided about it later, under the same key."""
 
 import hashlib
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import orjson
+from msgspec import Struct
 
+from ingest.contract import strict_json
 from ingest.contract.codec import CONTENT_TYPE
-from ingest.contract.record import Record
+from ingest.contract.envelope import SOURCES, Source
+from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import quarantine_topic
 
 QuarantineReason = Literal[
@@ -18,6 +22,37 @@ QuarantineReason = Literal[
     "too_large_for_topic",
     "unsupported_format",
 ]
+REASONS: tuple[QuarantineReason, ...] = get_args(QuarantineReason)
+Decision = Literal["released", "dropped"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+
+
+class Unreadable(ValueError):
+    """A record of the quarantine topic that is not as we write them; the text says why."""
+
+
+class Quarantined(Struct, frozen=True, kw_only=True):
+    """What was kept: a `token` as it came, or a finished `record` that was too large.
+
+    `received_at` is RFC 3339 text. `event_id` and `tenant` are None where nobody could tell them.
+    """
+
+    key: bytes
+    reason: QuarantineReason
+    source: Source
+    received_at: str
+    event_id: str | None
+    tenant: str | None
+    token: str | None
+    record: Record | None
+
+
+class Decided(Struct, frozen=True, kw_only=True):
+    """What an operator decided about everything of this key that came before; `at` is RFC 3339."""
+
+    key: bytes
+    decision: Decision
+    at: str
 
 
 def unpublishable(prefix: str, record: Record, *, reason: QuarantineReason, source: str) -> Record:
@@ -64,3 +99,76 @@ def quarantine_record(prefix: str, metadata: Mapping[str, str], token: str) -> R
         headers=(CONTENT_TYPE,),
         value=orjson.dumps({"metadata": metadata, "token": token}),
     )
+
+
+def decision_record(prefix: str, key: bytes, decision: Decision, *, at: str) -> Record:
+    """A record `{"decision": "released" | "dropped", "at": …}` about what was kept under `key`.
+
+    `at` is RFC 3339 text.
+    """
+    return Record(
+        topic=quarantine_topic(prefix),
+        key=key,
+        headers=(CONTENT_TYPE,),
+        value=orjson.dumps({"decision": decision, "at": at}),
+    )
+
+
+def read_quarantine(stored: StoredRecord) -> Quarantined | Decided:
+    """What a record of the quarantine topic says. Raises Unreadable."""
+    if stored.damaged:
+        raise Unreadable("its checksum is wrong")
+    try:
+        value = strict_json.loads(stored.value)
+    except strict_json.NotJSON as error:
+        raise Unreadable("not JSON") from error
+    if not isinstance(value, dict):
+        raise Unreadable("not a JSON object")
+    if "decision" in value:
+        return _decided(stored.key, value)
+    return _quarantined(stored.key, value)
+
+
+def _decided(key: bytes, value: Mapping[str, Any]) -> Decided:
+    decision, at = value["decision"], value.get("at")
+    if decision not in DECISIONS or not isinstance(at, str):
+        raise Unreadable("a decision that we do not know, or without its time")
+    return Decided(key=key, decision=decision, at=at)
+
+
+def _quarantined(key: bytes, value: Mapping[str, Any]) -> Quarantined:
+    metadata, token, content = value.get("metadata"), value.get("token"), value.get("record")
+    if not isinstance(metadata, dict) or metadata.get("reason") not in REASONS:
+        raise Unreadable("without a reason that we know")
+    if metadata.get("source") not in SOURCES:
+        raise Unreadable("without a source that we know")
+    if not isinstance(token, str) and not isinstance(content, dict):
+        raise Unreadable("neither token nor record")
+    return Quarantined(
+        key=key,
+        reason=metadata["reason"],
+        source=metadata["source"],
+        received_at=str(metadata.get("received_at", "")),
+        event_id=_text(metadata.get("event_id")),
+        tenant=_text(metadata.get("tenant")),
+        token=token if isinstance(token, str) else None,
+        record=None if isinstance(token, str) else _record(content or {}),
+    )
+
+
+def _record(content: Mapping[str, Any]) -> Record:
+    if not isinstance(content.get("topic"), str):
+        raise Unreadable("its record has no topic")
+    try:
+        return Record(
+            topic=content["topic"],
+            key=content["key"].encode(),
+            value=content["value"].encode(),
+            headers=tuple((str(name), value.encode()) for name, value in content["headers"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreadable("its record is not whole") from error
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -76,22 +76,35 @@ def _of_unrecognised(source: Source) -> Schema:
 def _of_quarantine() -> Schema:
     text = {"type": "string"}
     names = ("event_id", "reason", "received_at", "source", "tenant")
+    metadata = {"required": ["reason", "received_at", "source"]} | _texts(*names)
+    record = {"required": ["topic", "key", "headers", "value"]} | _texts("topic", "key", "value")
     return {
         "$schema": DIALECT,
         "$id": f"urn:forebay:schema:{QUARANTINE}",
         "title": "quarantine",
-        "description": "A token that is authentic and could not be used, kept whole.",
+        "description": (
+            "A token that is authentic and could not be used, kept whole; or a record that its"
+            " topic will never take; or a later decision about one of them, under the same key."
+        ),
         "type": "object",
-        "required": ["metadata", "token"],
-        "properties": {"metadata": {"$ref": "#/$defs/metadata"}, "token": text},
-        "$defs": {
-            "metadata": {
-                "type": "object",
-                "required": ["reason", "received_at", "source"],
-                "properties": dict.fromkeys(names, text),
-            },
+        "oneOf": [
+            {"required": ["metadata", "token"]},
+            {"required": ["metadata", "record"]},
+            {"required": ["decision", "at"]},
+        ],
+        "properties": {
+            "metadata": {"$ref": "#/$defs/metadata"},
+            "token": text,
+            "record": {"$ref": "#/$defs/record"},
+            "decision": {"enum": ["released", "dropped"]},
+            "at": text,
         },
+        "$defs": {"metadata": metadata, "record": record},
     }
+
+
+def _texts(*names: str) -> Schema:
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}}
 
 
 def _envelope(fixed: Mapping[str, Schema]) -> Schema:

@@ -1,6 +1,7 @@
 """One file, one thread: file calls off the event loop, bounded in time, and whether they work."""
 
 import asyncio
+import errno
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,16 @@ log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
+_PRIMARY_CODE = 0xFF  # SQLite's extended result codes say more in the higher bits
 _CORRUPT_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
 
 
 class NoRoom(NotDurable):
+    """A bound has been reached."""
+
+
+class DiskFull(NoRoom):
     """The disk has no room for it."""
 
 
@@ -41,7 +47,7 @@ class Disk:
     async def attempt(
         self, call: Callable[[], Result], *, when_late: Callable[[Result], None] | None = None
     ) -> Result:
-        """The call's result. Raises NoRoom or NotDurable.
+        """The call's result. Raises NoRoom, DiskFull or NotDurable.
 
         A call that takes too long goes on in its thread, and others are refused until it ends;
         `when_late` gets its result then.
@@ -57,11 +63,14 @@ class Disk:
             raise self._failed(NotDurable, "it takes too long") from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0)
-            self.corrupt |= code in _CORRUPT_CODES
-            kind = NoRoom if code in _FULL_CODES else NotDurable
+            self.corrupt |= code & _PRIMARY_CODE in _CORRUPT_CODES
+            kind = DiskFull if code in _FULL_CODES else NotDurable
             raise self._failed(kind, str(error)) from error
-        except (LogFull, OSError) as error:
+        except LogFull as error:
             raise self._failed(NoRoom, str(error)) from error
+        except OSError as error:
+            kind = DiskFull if error.errno == errno.ENOSPC else NotDurable
+            raise self._failed(kind, str(error)) from error
         if self.failure is not None:
             log.info("records are taken again", by=self._name)
             self.failure = None

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 
 import structlog
 
@@ -17,6 +16,8 @@ from ingest.errors import NotDurable, Overloaded
 from ingest.metrics import Ledger
 
 log = structlog.get_logger(__name__)
+
+Outcome = tuple[str, str]  # as the ledger has it, with its reason
 
 _MOST_AT_ONCE = 512
 _PAUSE_S = 0.1
@@ -67,47 +68,46 @@ class Draining:
             after=self._position, limit=self._at_once, without=self._route.waiting()
         )
         sent = await asyncio.gather(*(self._publish(held) for held in chunk))
-        done = [held for held, is_sent in zip(chunk, sent, strict=True) if is_sent]
+        outcomes = {
+            held.stored.offset: outcome
+            for held, outcome in zip(chunk, sent, strict=True)
+            if outcome is not None
+        }
         # what could not be sent is met again on the next round
         works = self._route.state == "closed"
         self._position = chunk[-1].stored.offset if chunk and works else 0
         # one record is the probe, and who has just come back is not overrun
         self._at_once = min(2 * self._at_once, _MOST_AT_ONCE) if works else 1
-        await self._forget(done)
+        done = [held for held in chunk if held.stored.offset in outcomes]
+
+        def gone(held: Held) -> None:
+            self._ledger.left("spool", held.source, *outcomes[held.stored.offset])
+
+        await self._spool.forget(done, when_gone=gone)
         return len(done)
 
-    async def _forget(self, done: Sequence[Held]) -> None:
-        if not done:
-            return
-        await self._spool.forget(done)
-        for held in done:
-            reason = quarantine.reason_of(as_record(held.stored), self._prefix)
-            outcome = "published" if reason is None else "quarantined"
-            self._ledger.left("spool", held.source, outcome, reason or "")
-
-    async def _publish(self, held: Held) -> bool:
-        """Whether the log has the record, or quarantine has it in its stead."""
+    async def _publish(self, held: Held) -> Outcome | None:
+        """How the record ended, if the log has it, or quarantine in its stead."""
         record, route = as_record(held.stored), self._route
         if not route.admits(record.topic, may_probe=True):
-            return False
+            return None
         try:
             await self._log.append(record)
         except TopicRefused as refusal:
             route.refused(record.topic, str(refusal))
-            return False
         except RecordTooLarge:
             route.gave_up()
             return await self._put_aside(record, held)
         except Overloaded:
             route.gave_up()
-            return False
         except NotDurable:
             route.failed()
-            return False
-        route.delivered(record.topic)
-        return True
+        else:
+            route.delivered(record.topic)
+            return _outcome_of(record, self._prefix)
+        return None
 
-    async def _put_aside(self, record: Record, held: Held) -> bool:
+    async def _put_aside(self, record: Record, held: Held) -> Outcome | None:
         """A record that its topic will never take goes to quarantine."""
         log.error("a record is too large for its topic", topic=record.topic)
         aside = quarantine.unpublishable(
@@ -115,5 +115,10 @@ class Draining:
         )
         with contextlib.suppress(NotDurable, Overloaded, TopicRefused, RecordTooLarge):
             await self._log.append(aside)
-            return True
-        return False
+            return _outcome_of(aside, self._prefix)
+        return None
+
+
+def _outcome_of(record: Record, prefix: str) -> Outcome:
+    reason = quarantine.reason_of(record, prefix)
+    return ("published", "") if reason is None else ("quarantined", reason)

@@ -40,7 +40,13 @@ class Gathering(Generic[Item]):
         if self._task is None:
             # begins in the loop's next turn, with all that this turn's requests bring
             self._task = asyncio.create_task(self._drain())
-        await done
+        try:
+            await done
+        except asyncio.CancelledError:
+            # cancelled in the very turn in which it became durable
+            if done.done() and not done.cancelled() and done.exception() is None:
+                self._orphaned(item)
+            raise
 
     async def finish(self, timeout_s: float) -> bool:
         """Waits until nothing waits any more; False if that took too long."""
@@ -69,8 +75,12 @@ class Gathering(Generic[Item]):
             item, done = self._waiting.popleft()
             if not done.done():
                 done.set_result(None)
-            elif self._on_orphan is not None:
-                self._on_orphan(item)
+            else:
+                self._orphaned(item)
+
+    def _orphaned(self, item: Item) -> None:
+        if self._on_orphan is not None:
+            self._on_orphan(item)
 
     def _fail(self, count: int, error: Exception) -> None:
         for _ in range(count):

@@ -1,6 +1,6 @@
 """Kafka: one producer at a time, replaced after any batch of unknown fate.
 
-Only this file, `generation`, `partitioner` and `topic_admin` know aiokafka.
+Only `generation`, `partitioner`, `topic_admin` and `topic_reader` know aiokafka.
 """
 
 import asyncio

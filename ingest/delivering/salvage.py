@@ -31,6 +31,8 @@ def salvage(path: Path, result: Salvage) -> Iterator[Spooled]:
         return
     connection.text_factory = logfile.lenient_text
     try:
+        # without it SQLite reads nothing at all of a file that is shorter than it says
+        connection.execute("pragma writable_schema=on")
         for id_, *row, source in _rows(connection, result):
             stored = logfile.stored(id_, row)
             if stored.damaged:

@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 import structlog
@@ -19,11 +19,11 @@ from msgspec import Struct
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.logfile import APPEND_LIMIT
 from ingest.contract.record import Record
-from ingest.delivering.disk import Disk, NoRoom
+from ingest.delivering.disk import Disk, DiskFull, NoRoom
 from ingest.delivering.gathering import Gathering
 from ingest.delivering.inventory import Inventory
 from ingest.delivering.spool_directory import Opening, SpoolDirectory
-from ingest.delivering.spool_file import DEFERRED, Held, Spooled
+from ingest.delivering.spool_file import DEFERRED, Held, Holding, Spooled
 from ingest.errors import NotDurable, Overloaded
 from ingest.handover import Lane
 from ingest.metrics import Ledger, SpoolFigures
@@ -139,13 +139,17 @@ class Spool:
         """The id given last. Raises NotDurable."""
         return await self._disk.attempt(self._directory.file.last_id)
 
-    async def forget(self, done: Sequence[Held]) -> None:
-        """Removes what its next owner has. Raises NotDurable; nothing is removed then."""
+    async def forget(self, done: Sequence[Held], *, when_gone: Callable[[Held], None]) -> None:
+        """Removes what its next owner has, in slices, and tells of each record that is gone.
+
+        Raises NotDurable; a slice that the disk was late with may be gone and told of later.
+        """
         for start in range(0, len(done), APPEND_LIMIT):
             part = done[start : start + APPEND_LIMIT]
-            ids = [held.stored.offset for held in part]
-            await self._disk.attempt(partial(self._directory.file.forget, ids))
-            self._count_out(part)
+            gone = partial(self._gone, part, when_gone)
+            forget = partial(self._directory.file.forget, [held.stored.offset for held in part])
+            await self._disk.attempt(forget, when_late=gone)
+            gone(None)
 
     def figures(self) -> SpoolFigures:
         """How full it is, as of the latest look at the disk, at most about a second ago."""
@@ -216,7 +220,7 @@ class Spool:
         came_late = partial(self._came_late, batch)
         try:
             self._used_bytes = await self._disk.attempt(append, when_late=came_late)
-        except NoRoom:
+        except DiskFull:
             if source != "pns" or not self._directory.ballast.held:
                 raise
             log.error("the disk is full: the reserve is given up, only notices are taken")
@@ -230,9 +234,10 @@ class Spool:
             self._inventory.add(item.record.topic, item.source, 1, item.size_bytes)
         self.arrived.set()
 
-    def _count_out(self, part: Iterable[Held]) -> None:
+    def _gone(self, part: Iterable[Held], when_gone: Callable[[Held], None], _: None) -> None:
         for held in part:
             self._inventory.add(held.stored.topic, held.source, -1, -held.size_bytes)
+            when_gone(held)
 
     def _came_late(self, batch: Sequence[Spooled], used_bytes: int) -> None:
         """Their 503 has been given; durable as they are, they go their way all the same."""
@@ -250,11 +255,11 @@ class Spool:
         if not damaged:
             return read
         ids = [held.stored.offset for held in damaged]
-        await self._disk.attempt(partial(self._directory.file.set_apart, ids))
-        self._count_out(damaged)
-        for held in damaged:
-            self._ledger.left(lane_of(held.stored.topic), held.source, "not_durable", "damaged")
-        log.error("damaged records were set apart, see `forebay-ingest spool fsck`", ids=ids)
+        log.error("damaged records are set apart, see `forebay-ingest spool fsck`", ids=ids)
+        file = self._directory.file
+        await self._disk.attempt(partial(file.set_apart, ids))
+        # whose they were is part of the damage, so only counting again tells what is left
+        self._recount(await self._disk.attempt(file.holdings, when_late=self._recount))
         return [held for held in read if not held.stored.damaged]
 
     async def _tend(self) -> None:
@@ -296,12 +301,16 @@ class Spool:
 
     async def _rebuild(self) -> None:
         """Keeps what can be read of a file that turned out to be damaged."""
-        self._disk.corrupt = False
         reopen = self._directory.reopen_file
-        self._rebuilt(await self._disk.attempt(reopen, when_late=self._rebuilt))
+        self._reopened(await self._disk.attempt(reopen, when_late=self._reopened))
 
-    def _rebuilt(self, opening: Opening) -> None:
-        before, self._inventory = self._inventory, Inventory(opening.holdings)
+    def _reopened(self, opening: Opening) -> None:
+        self._disk.corrupt = False
+        self._recount(opening.holdings)
+
+    def _recount(self, holdings: Iterable[Holding]) -> None:
+        """What is gone without having been forgotten is lost, and counted out."""
+        before, self._inventory = self._inventory, Inventory(holdings)
         for (lane, source), records in _missing(before, self._inventory).items():
             for _ in range(records):
                 self._ledger.left(lane, source, "not_durable", "damaged")

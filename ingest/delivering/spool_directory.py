@@ -24,7 +24,11 @@ from ingest.delivering.spool_file import (
 
 log = structlog.get_logger(__name__)
 
-_REBUILT_NAME = "rebuilt.sqlite3"
+REBUILT_NAME = "rebuilt.sqlite3"
+"""The new file's name until it takes the damaged one's place."""
+
+_NEW_NAME = "new.sqlite3"
+_ASIDE = "damaged-"
 _SUFFIXES = ("", "-wal", "-shm")
 _NO_BOUND = 1 << 62
 
@@ -64,14 +68,16 @@ class SpoolDirectory:
 
     def open_file(self) -> Opening:
         """Opens the file, or a new one with what can be read of a damaged one."""
-        path, rebuilt = self.path / FILE_NAME, self.path / _REBUILT_NAME
-        if rebuilt.exists() and not path.exists():
-            rebuilt.rename(path)  # the last step of a rebuilding that was cut short
+        path, rebuilt = self.path / FILE_NAME, self.path / REBUILT_NAME
+        if not path.exists():
+            _put_in_place(path, rebuilt if rebuilt.exists() else _made(self.path / _NEW_NAME))
         try:
+            if path.is_file() and not path.stat().st_size:
+                raise LogFileError(f"{path} is empty")  # ours never are
             return self._open(path)
         except (LogFileError, sqlite3.DatabaseError) as error:
             log.error("the spool is damaged", path=str(path), cause=str(error))
-        lost = _rebuild(path, rebuilt)
+        lost = rebuild(path, rebuilt)
         return replace(self._open(path), unreadable=lost)
 
     def reopen_file(self) -> Opening:
@@ -93,7 +99,7 @@ class SpoolDirectory:
         self._ownership.close()
 
 
-def _rebuild(path: Path, rebuilt: Path) -> int:
+def rebuild(path: Path, rebuilt: Path) -> int:
     """A new file with what can be read of the damaged one, which is set aside; returns what is
     lost. Cut short anywhere, it is done again from the start."""
     for suffix in _SUFFIXES:
@@ -103,12 +109,10 @@ def _rebuild(path: Path, rebuilt: Path) -> int:
     for batch in _batches(salvage(path, result)):
         file.append(batch, max_bytes=_NO_BOUND)
     file.close()
-    aside = path.with_name(f"damaged-{time.time_ns()}.sqlite3")
-    for suffix in reversed(_SUFFIXES):  # the file itself last: until then nothing has happened
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    rebuilt.rename(path)
+    # the file first: its log without it says nothing, and it without its log says too little
+    aside = path.with_name(f"{_ASIDE}{time.time_ns()}.sqlite3")
+    path.rename(aside)
+    _put_in_place(path, rebuilt)
     log.error(
         "what could be read of the damaged spool was kept, the file is set aside",
         kept=result.kept,
@@ -116,6 +120,24 @@ def _rebuild(path: Path, rebuilt: Path) -> int:
         path=str(aside),
     )
     return result.lost
+
+
+def _put_in_place(path: Path, new: Path) -> None:
+    """Gives a whole file its name, once the log of another that had it is out of the way."""
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists():
+        asides = sorted(path.parent.glob(f"{_ASIDE}*.sqlite3"))
+        wal.rename(f"{asides[-1] if asides else path.with_name(_ASIDE)}-wal")
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    new.rename(path)
+
+
+def _made(path: Path) -> Path:
+    """A new file, made under a name under which nobody looks for it."""
+    for suffix in _SUFFIXES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    SpoolFile.open(path).close()
+    return path
 
 
 def _batches(items: Iterator[Spooled]) -> Iterator[list[Spooled]]:

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import IO, Self, TypeVar
 
 from msgspec import Struct
 
@@ -30,6 +30,7 @@ COLUMNS = f"{logfile.COLUMNS}, source"
 
 # nobody else writes; who only looks must not hold up a write for longer
 _BUSY_TIMEOUT_MS = 50
+_LOCK_WITHIN_S = 0.5
 _MORE_COLUMNS = ",\n  source text not null"
 _DAMAGED_TABLE = "create table if not exists damaged as select * from record where false"
 
@@ -76,12 +77,10 @@ class Ownership:
         """Raises LogFileError if another process owns it, OSError if it cannot be made."""
         directory.mkdir(parents=True, exist_ok=True)
         self._file = (directory / LOCK_NAME).open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(self._file):
             owner = owner_of(directory)
             self._file.close()
-            raise LogFileError(f"{directory} is in use by process {owner or '?'}") from None
+            raise LogFileError(f"{directory} is in use by process {owner or '?'}")
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
@@ -89,6 +88,20 @@ class Ownership:
     def close(self) -> None:
         """Lets others own it."""
         self._file.close()
+
+
+def _locked(file: IO[str]) -> bool:
+    """Tries for a moment: who only looks, or is about to end, holds the lock no longer."""
+    deadline = time.monotonic() + _LOCK_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def owner_of(directory: Path) -> int | None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from tests.kafka.errors import KafkaUnavailable, PortInUse
 from tests.kafka.java import Child, java_command, java_environment, warm_start_options
 from tests.kafka.ports import free_ports
 from tests.kafka.probe import HOST, brokers_in_service, is_taken
-from tests.kafka.properties import Node, server_properties
+from tests.kafka.properties import Listener, Node, server_properties
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -27,6 +27,7 @@ FORMAT_TIMEOUT_S = 60.0
 FORMATS_AT_ONCE = 2
 PROBE_INTERVAL_S = 0.05
 LOG_TAIL_LINES = 20
+PROXIED, GUARDED = "PROXIED", "GUARDED"
 
 
 class Broker:
@@ -71,7 +72,7 @@ class Broker:
 
     def check_ports(self) -> None:
         """Raises `PortInUse` if anything listens on one of its ports."""
-        for port in (self.node.client_port, self.node.controller_port):
+        for port in self.node.ports:
             if is_taken(port):
                 raise PortInUse(f"port {port} on {HOST} is in use")
 
@@ -139,8 +140,10 @@ class Broker:
 class Cluster:
     """Brokers 1 to `size` under one directory; formats their storage only if it is new.
 
-    With `client_ports` left out, free ports are chosen once, here. Use it as a context manager: it
-    starts all nodes, and stops whatever still runs at the end.
+    With `client_ports` left out, free ports are chosen once, here. `proxied` adds a way in that
+    sends clients to a port where nobody listens yet: put a proxy there (`proxy_routes`). `logins`
+    (names and passwords) adds one that asks for a name, so that it can be denied something. Use it
+    as a context manager: it starts all nodes, and stops whatever still runs at the end.
     """
 
     def __init__(
@@ -150,18 +153,22 @@ class Cluster:
         size: int = 1,
         client_ports: Sequence[int] | None = None,
         jvm_options: Sequence[str] | None = None,
+        proxied: bool = False,
+        logins: Mapping[str, str] | None = None,
     ) -> None:
-        chosen = free_ports(2 * size, avoid=client_ports or ())
-        clients = list(client_ports) if client_ports is not None else chosen[size:]
+        chosen = free_ports(5 * size, avoid=client_ports or ())
+        clients = list(client_ports) if client_ports is not None else chosen[size : 2 * size]
+        further = [chosen[2 * size + n :: size] for n in range(size)]
         nodes = [
             Node(
                 node_id=node_id,
                 client_port=client_port,
                 controller_port=controller_port,
                 directory=directory.absolute() / f"node-{node_id}",
+                listeners=_listeners(ports, proxied=proxied, logins=logins or {}),
             )
-            for node_id, client_port, controller_port in zip(
-                range(1, size + 1), clients, chosen[:size], strict=True
+            for node_id, client_port, controller_port, ports in zip(
+                range(1, size + 1), clients, chosen[:size], further, strict=True
             )
         ]
         self.directory = directory.absolute()
@@ -171,6 +178,28 @@ class Cluster:
     def bootstrap_servers(self) -> str:
         """Comma-separated `host:port` of all nodes."""
         return ",".join(broker.bootstrap_servers for broker in self.brokers)
+
+    @property
+    def proxied_servers(self) -> str:
+        """Comma-separated `host:port` where the proxies of all nodes are to be."""
+        return self._addresses(PROXIED)
+
+    @property
+    def guarded_servers(self) -> str:
+        """Comma-separated `host:port` of all nodes, for who has a login."""
+        return self._addresses(GUARDED)
+
+    @property
+    def proxy_routes(self) -> tuple[tuple[int, int], ...]:
+        """Per node the port where its proxy must listen, and the one that it must forward to."""
+        return tuple((each.advertised_port, each.port) for each in self._listeners(PROXIED))
+
+    def _addresses(self, name: str) -> str:
+        return ",".join(f"{HOST}:{each.advertised_port}" for each in self._listeners(name))
+
+    def _listeners(self, name: str) -> list[Listener]:
+        every = (each for broker in self.brokers for each in broker.node.listeners)
+        return [each for each in every if each.name == name]
 
     def start(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Format what is new, start all nodes together, wait until each serves.
@@ -241,6 +270,21 @@ class Cluster:
             )
         found = re.search(r"^cluster\.id=(\S+)$", kept[0].read_text(), re.MULTILINE)
         return found[1] if found else None
+
+
+def _listeners(
+    ports: Sequence[int], *, proxied: bool, logins: Mapping[str, str]
+) -> tuple[Listener, ...]:
+    """A node's further ways in, on three ports that are its own."""
+    behind_proxy, of_proxy, guarded = ports
+    listeners = []
+    if proxied:
+        listeners.append(Listener(name=PROXIED, port=behind_proxy, advertised_port=of_proxy))
+    if logins:
+        listeners.append(
+            Listener(name=GUARDED, port=guarded, advertised_port=guarded, logins=logins)
+        )
+    return tuple(listeners)
 
 
 def _new_cluster_id() -> str:

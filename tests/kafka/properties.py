@@ -5,14 +5,27 @@ Source for every name: Apache Kafka documentation, "Broker configs".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.kafka.probe import HOST
 
 MESSAGE_MAX_BYTES = 4 * 1024 * 1024
 REPLICATION_MAX = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A further way in, on `port`, which clients are told to look for at `advertised_port`.
+
+    With `logins` (names and passwords) clients must say who they are, by SASL/PLAIN.
+    """
+
+    name: str
+    port: int
+    advertised_port: int
+    logins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +36,13 @@ class Node:
     client_port: int
     controller_port: int
     directory: Path
+    listeners: tuple[Listener, ...] = ()
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """All that it listens on."""
+        further = (listener.port for listener in self.listeners)
+        return (self.client_port, self.controller_port, *further)
 
     @property
     def data_directory(self) -> Path:
@@ -44,23 +64,49 @@ class Node:
 
 def server_properties(node: Node, nodes: Sequence[Node]) -> str:
     """The text of server.properties for one of the cluster's nodes."""
-    settings = {**_addresses(node, nodes), **_shared(size=len(nodes))}
+    settings = {**_addresses(node, nodes), **_logins(node), **_shared(size=len(nodes))}
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
 def _addresses(node: Node, nodes: Sequence[Node]) -> dict[str, object]:
     client, controller = f"{HOST}:{node.client_port}", f"{HOST}:{node.controller_port}"
     voters = (f"{other.node_id}@{HOST}:{other.controller_port}" for other in nodes)
+    bound = [f"{each.name}://{HOST}:{each.port}" for each in node.listeners]
+    advertised = [f"{each.name}://{HOST}:{each.advertised_port}" for each in node.listeners]
+    protocols = [
+        f"{each.name}:{'SASL_PLAINTEXT' if each.logins else 'PLAINTEXT'}" for each in node.listeners
+    ]
     return {
         "process.roles": "broker,controller",
         "node.id": node.node_id,
         "controller.quorum.voters": ",".join(voters),
-        "listeners": f"PLAINTEXT://{client},CONTROLLER://{controller}",
-        "advertised.listeners": f"PLAINTEXT://{client}",
+        "listeners": ",".join([f"PLAINTEXT://{client}", f"CONTROLLER://{controller}", *bound]),
+        "advertised.listeners": ",".join([f"PLAINTEXT://{client}", *advertised]),
         "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": ",".join(
+            ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *protocols]
+        ),
         "log.dirs": node.data_directory,
     }
+
+
+def _logins(node: Node) -> dict[str, object]:
+    """Who may log in where; whoever comes without a login, brokers included, may do anything."""
+    guarded = [listener for listener in node.listeners if listener.logins]
+    if not guarded:
+        return {}
+    settings: dict[str, object] = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    for listener in guarded:
+        option = f"listener.name.{listener.name.lower()}"
+        users = " ".join(f'user_{name}="{word}"' for name, word in listener.logins.items())
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        settings[f"{option}.sasl.enabled.mechanisms"] = "PLAIN"
+        settings[f"{option}.plain.sasl.jaas.config"] = f"{module} required {users};"
+    return settings
 
 
 def _shared(*, size: int) -> dict[str, object]:

@@ -1,0 +1,120 @@
+"""`python -m tests.faults`: runs the matrix, or one row of it, and says what held."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from tests.faults import results
+from tests.faults.grounds import Grounds
+from tests.faults.matrix import ROWS, Case, Row
+from tests.faults.verdict import Tally, Violation
+from tests.kafka.errors import KafkaUnavailable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one case came to; an error of the case itself is among the violations."""
+
+    row: Row
+    case: Case
+    seed: int
+    seconds: float
+    tally: Tally
+
+
+@click.command()
+@click.option("--row", "number", type=int, help="Run this row alone.")
+@click.option("--case", "name", help="Run the cases of this name alone.")
+@click.option("--seed", type=int, help="Draw everything from it; a new one by default.")
+@click.option("--quick", is_flag=True, help="Run what `make test` runs.")
+def main(number: int | None, name: str | None, seed: int | None, quick: bool) -> None:
+    """Break things, one after the other, and count what was lost. Exit 1 if anything was."""
+    chosen = [
+        (row, case)
+        for row in ROWS
+        for case in row.cases
+        if number in (None, row.number) and name in (None, case.name) and (case.quick or not quick)
+    ]
+    if not chosen:
+        raise click.UsageError("there is no such case")
+    seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+    began = time.monotonic()
+    click.echo(f"faults: {len(chosen)} cases, seed {seed}")
+    try:
+        outcomes = asyncio.run(_run(chosen, seed, quick=quick))
+    except KafkaUnavailable as error:
+        sys.exit(f"faults: {str(error).splitlines()[0]}")
+    _finish(outcomes, seed, whole=number is None and name is None and not quick)
+    click.echo(f"took {time.monotonic() - began:.0f} s", err=True)
+    sys.exit(0 if all(outcome.tally.held for outcome in outcomes) else 1)
+
+
+async def _run(chosen: list[tuple[Row, Case]], seed: int, *, quick: bool) -> list[Outcome]:
+    directory = Path(tempfile.mkdtemp(prefix="forebay-faults-"))
+    click.echo(f"logs are kept in {directory}", err=True)
+    outcomes = []
+    async with Grounds(directory, quick=quick) as grounds:
+        for row, case in chosen:
+            outcome = await _outcome(grounds, row, case, seed)
+            click.echo(_line(outcome))
+            for violation in outcome.tally.violations:
+                click.echo(f"    {violation}")
+            outcomes.append(outcome)
+    return outcomes
+
+
+async def _outcome(grounds: Grounds, row: Row, case: Case, seed: int) -> Outcome:
+    began = time.monotonic()
+    try:
+        tally = await case.run(grounds, seed)
+    except KafkaUnavailable:
+        raise
+    except Exception as error:  # whatever ends a case early, the others are to run
+        seen = f"{type(error).__name__}: {error}"
+        tally = Tally(violations=(Violation(invariant="case", seen=seen),))
+    return Outcome(row=row, case=case, seed=seed, seconds=time.monotonic() - began, tally=tally)
+
+
+def _line(outcome: Outcome) -> str:
+    tally = outcome.tally
+    return (
+        f"{'ok  ' if tally.held else 'FAIL'} row {outcome.row.number:2} {outcome.case.name}:"
+        f" {tally.events} events, {tally.acked} acked, {tally.lost} lost,"
+        f" {tally.untrusted} untrusted, {tally.duplicate_rows} duplicate rows,"
+        f" longest {tally.longest_request_s:.1f} s; {outcome.seconds:.0f} s"
+    )
+
+
+def _finish(outcomes: list[Outcome], seed: int, *, whole: bool) -> None:
+    tallies: dict[int, Tally] = {}
+    runs: dict[int, int] = {}
+    for outcome in outcomes:
+        number = outcome.row.number
+        tallies[number] = tallies.get(number, Tally()) + outcome.tally
+        runs[number] = runs.get(number, 0) + 1
+    if whole:
+        results.PATH.write_text(results.report(ROWS, tallies, runs, seed=seed))
+    for outcome in outcomes:
+        if not outcome.tally.held:
+            click.echo(f"row {outcome.row.number} failed ({_why(outcome.tally)}); again by:")
+            click.echo(f"    make faults ROW={outcome.row.number} SEED={outcome.seed}")
+    click.echo(results.last_line(tallies))
+
+
+def _why(tally: Tally) -> str:
+    broken = {violation.invariant for violation in tally.violations}
+    broken |= {"I3"} if tally.lost or tally.duplicate_rows else set()
+    broken |= {"I2"} if tally.untrusted else set()
+    return ", ".join(sorted(broken))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m tests.faults")

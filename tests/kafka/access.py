@@ -1,0 +1,68 @@
+"""Denies a login the right to write to a topic, and gives it back.
+
+Source: Apache Kafka documentation, "Authorization and ACLs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+TIMEOUT_S = 20.0
+ANYWHERE = "*"
+
+
+def deny_writing(servers: str, *, login: str, topic: str) -> None:
+    """From now on this login sees the topic and cannot write to it. Blocks."""
+    # where a topic has rules, what no rule allows is denied, so seeing has to be allowed
+    rules = [
+        _rule(login, topic, AclOperation.WRITE, AclPermissionType.DENY),
+        _rule(login, topic, AclOperation.DESCRIBE, AclPermissionType.ALLOW),
+    ]
+    admin = AdminClient({"bootstrap.servers": servers})
+    _wait(admin.create_acls(rules).values())
+
+
+def allow_again(servers: str, *, topic: str) -> None:
+    """Takes all rules of the topic away. Blocks."""
+    every = AclBindingFilter(
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        None,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        AclOperation.ANY,
+        AclPermissionType.ANY,
+    )
+    admin = AdminClient({"bootstrap.servers": servers})
+    _wait(admin.delete_acls([every]).values())
+
+
+def _rule(
+    login: str, topic: str, operation: AclOperation, permission: AclPermissionType
+) -> AclBinding:
+    return AclBinding(
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        f"User:{login}",
+        ANYWHERE,
+        operation,
+        permission,
+    )
+
+
+def _wait(futures: Iterable[Future[Any]]) -> None:
+    for future in futures:
+        future.result(TIMEOUT_S)
