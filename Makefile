@@ -54,6 +54,7 @@ coverage: $(DEV) $(ASYNCAPI)/.installed ## all tests on this Python, with covera
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 contract: $(DEV) ## write the published contract anew: deploy/contract
+	$(BIN)/python -m tests.contract --new
 	$(BIN)/python -m tests.contract.examples
 	rm -rf deploy/contract
 	$(BIN)/forebay-ingest schema export --out deploy/contract

@@ -13,7 +13,7 @@ from consumers.dead_letter import DeadLetters, EmbeddedDeadLetters, KafkaDeadLet
 from consumers.handover import NextOffsets
 from consumers.metrics import Metrics
 from consumers.patience import patiently
-from consumers.projections import all_tables, course_copies, events
+from consumers.projections import all_tables
 from consumers.settings import Settings
 from consumers.sinks.base import Sink
 from consumers.sinks.duckdb import DuckDBSink
@@ -24,6 +24,12 @@ from consumers.worker import SINK_PATIENCE, Limits, Worker
 from ingest.contract.catalogue import catalogue
 from ingest.contract.eventlog import FILE_NAME
 from ingest.contract.operating.admin import Check, admin_app, bound_socket, listening
+from ingest.contract.tables import (
+    COURSE_COPIES,
+    COURSE_COPIES_COLUMNS,
+    EVENTS,
+    EVENTS_COLUMNS,
+)
 from ingest.contract.topics import event_topic_pattern
 
 DRAIN_S = 20.0
@@ -93,8 +99,8 @@ async def _sink(settings: Settings) -> AsyncIterator[Sink]:
         schema=settings.store.schema,
         worker=settings.worker.name,
         first_tables={
-            events.TABLE: events.COLUMNS,
-            course_copies.TABLE: course_copies.COLUMNS,
+            EVENTS: EVENTS_COLUMNS,
+            COURSE_COPIES: COURSE_COPIES_COLUMNS,
         },
     )
     try:

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from ingest.contract.record import StoredRecord
-
-ColumnType = Literal["TEXT", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMPTZ", "JSON"]
-"""What a column holds: `str`, `int`, `float`, `bool`, an aware `datetime`, or JSON as `str`."""
+from ingest.contract.tables import ColumnType
 
 PoisonReason = Literal["damaged", "not_an_envelope"]
 """Why a record cannot be read; also a metric label and a header of the dead letter."""
@@ -43,13 +41,15 @@ class Row:
     """One row of one table. `columns` are all columns that the table must have for it, in order.
 
     `values` may leave columns out: they are NULL. `event_id` is always there. Where
-    `repeats_keep_time`, every repeat of this event has the same `event_time`.
+    `repeats_keep_time`, every repeat of this event has the same `event_time`. `unknown` are JSON
+    values of fields for which the table finds columns, see `unknown_fields`.
     """
 
     table: str
     columns: Mapping[str, ColumnType]
     values: Mapping[str, Any]
     repeats_keep_time: bool
+    unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

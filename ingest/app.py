@@ -46,7 +46,7 @@ async def serve(settings: Settings, directory: Directory) -> None:
     """Receives until SIGTERM or SIGINT. Raises SettingsError if it cannot begin."""
     stop = _told_to_stop()
     async with running(settings, directory) as addresses:
-        _quieten_garbage_collector()
+        quieten_garbage_collector()
         log.info("receiving", public=addresses.public, admin=addresses.admin)
         await stop.wait()
         log.info("stopping")
@@ -175,7 +175,7 @@ async def _name_missing_topics(settings: Settings) -> None:
         return
 
 
-def _quieten_garbage_collector() -> None:
+def quieten_garbage_collector() -> None:
     """Requests leave no cycles worth looking for every few hundred objects; start-up's stay."""
     gc.collect()
     gc.freeze()

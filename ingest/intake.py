@@ -10,6 +10,7 @@ from ingest.contract.topics import MAX_RECORD_BYTES
 from ingest.delivering.deferred import Deferred
 from ingest.delivering.delivery import Delivery
 from ingest.delivering.port import RecordTooLarge
+from ingest.drift import Drift
 from ingest.errors import Refusal, Uncheckable, Unusable
 from ingest.handover import Claims, Receipt, SignedRequest
 from ingest.metrics import Metrics
@@ -31,12 +32,14 @@ class Intake:
         deferred: Deferred,
         metrics: Metrics,
         topic_prefix: str,
+        drift: Drift,
     ) -> None:
         self._verifier = verifier
         self._delivery = delivery
         self._deferred = deferred
         self._metrics = metrics
         self._prefix = topic_prefix
+        self._drift = drift
 
     async def accept(self, request: SignedRequest) -> Receipt:
         """One event, from its token to its receipt."""
@@ -83,6 +86,7 @@ class Intake:
             )
         except RecordTooLarge:
             raise Unusable("too_large_for_topic", claims) from None
+        self._drift.see(envelope)
         self._metrics.seen(claims.tenant, claims.received_at)
         return receipt
 

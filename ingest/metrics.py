@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from ingest.canvas_budget import KINDS, CanvasBudget
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.operating.metrics import new_registry
+from ingest.drift import Sighting, Unknown
 from ingest.errors import Refusal, Rejection, TenantNotAllowed
 from ingest.handover import LANES, Lane, Receipt
 
@@ -129,6 +130,10 @@ class Metrics:
                 ages,
             )
         )
+
+    def watch_drift(self, seen: Callable[[], Mapping[Unknown, Sighting]]) -> None:
+        """Shows what came that the contract does not know; bounded as `drift` is."""
+        self.registry.register(_DriftCollector(self._process, seen))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ["process", *labels], registry=self.registry)
@@ -327,3 +332,27 @@ class _LabelledGauge(Collector):
         for value, number in self._read().items():
             family.add_metric([self._process, value], number)
         return [family]
+
+
+class _DriftCollector(Collector):
+    def __init__(self, process: str, seen: Callable[[], Mapping[Unknown, Sighting]]) -> None:
+        self._process = process
+        self._seen = seen
+
+    def collect(self) -> list[Metric]:
+        of_type = ["process", "source", "event_type"]
+        types = CounterMetricFamily(
+            "forebay_unknown_types", "Events of types that have no topic.", labels=of_type
+        )
+        fields = CounterMetricFamily(
+            "forebay_unknown_fields",
+            "Fields that no schema has; those of metadata are of no type.",
+            labels=[*of_type, "field"],
+        )
+        for unknown, sighting in self._seen().items():
+            labels = [self._process, unknown.source, unknown.event_type]
+            if unknown.kind == "type":
+                types.add_metric(labels, sighting.count)
+            else:
+                fields.add_metric([*labels, unknown.field], sighting.count)
+        return [types, fields]

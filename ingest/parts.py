@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from ingest import drift_file
 from ingest.contract.eventlog import FILE_NAME, EventLog
 from ingest.contract.logfile import LogFileError
 from ingest.contract.operating.environment import SettingsError
@@ -19,6 +20,7 @@ from ingest.delivering.port import Log
 from ingest.delivering.route import Route
 from ingest.delivering.spool import Spool, SpoolLimits
 from ingest.delivering.spool_directory import SpoolDirectory
+from ingest.drift import Drift
 from ingest.intake import Intake
 from ingest.metrics import Metrics
 from ingest.settings import Settings
@@ -27,6 +29,8 @@ from ingest.tenants_file import Directory
 from ingest.verifying.jwks import KeySource
 from ingest.verifying.tenants import HourlyAllowance
 from ingest.verifying.verifier import Verifier
+
+_DRIFT_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,11 @@ async def assembled(settings: Settings, directory: Directory) -> AsyncIterator[P
         session = await stack.enter_async_context(aiohttp.ClientSession())
         keys = _key_sources(settings, directory, session)
         delivery = _delivery(settings, stack, log, spool, metrics)
-        intake = _intake(settings, directory, keys, delivery, spool, metrics)
+        drift = Drift()
+        metrics.watch_drift(drift.seen)
+        file = settings.data_dir / drift_file.FILE_NAME
+        await stack.enter_async_context(drift_file.keeping(drift, file, every_s=_DRIFT_EVERY_S))
+        intake = _intake(settings, directory, keys, delivery, spool, metrics, drift)
         pinned = (settings.live_events.issuer, *sorted(directory.pinned_platforms))
         kept = {issuer: keys[issuer] for issuer in pinned}
         yield Parts(
@@ -137,6 +145,7 @@ def _intake(
     delivery: Delivery,
     spool: Spool,
     metrics: Metrics,
+    drift: Drift,
 ) -> Intake:
     allowance = HourlyAllowance(settings.quarantine.tenant_unknown_per_hour)
     live_events = settings.live_events.issuer
@@ -156,4 +165,5 @@ def _intake(
         deferred=Deferred(spool),
         metrics=metrics,
         topic_prefix=settings.topics.prefix,
+        drift=drift,
     )

@@ -4,15 +4,21 @@ import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
+from msgspec.structs import asdict
 
+from ingest import drift_file
 from ingest.command_line import Misuse, json_option
 from ingest.contract import compatibility, published
 from ingest.contract.catalogue import catalogue
+from ingest.contract.operating.environment import SettingsError, load
 from ingest.contract.schemas import Schema, schemas
 from ingest.contract.topics import schema_name
+from ingest.drift import Sighting, Unknown
 from ingest.past_contracts import NoContract, contracts
+from ingest.settings import Settings
 
 
 @click.group()
@@ -69,6 +75,34 @@ def schema_check(against: str, as_json: bool) -> None:
         raise Misuse(str(error)) from error
     _print_breaks(found, as_json)
     sys.exit(1 if found else 0)
+
+
+@schema.command("drift")
+@json_option
+def schema_drift(as_json: bool) -> None:
+    """List types and fields that came and that no schema has, as this data directory's receiver
+    saw them: how often, since when, and in what shape, without values.
+    """
+    try:
+        seen = drift_file.read(load(Settings).data_dir / drift_file.FILE_NAME)
+    except (OSError, SettingsError) as error:
+        raise Misuse(str(error)) from error
+    rows = sorted((_row(unknown, sighting) for unknown, sighting in seen.items()), key=_oldest)
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        name = " ".join(filter(None, (row["event_type"], row["field"])))
+        shape = json.dumps(row["shape"], ensure_ascii=False)
+        click.echo(f"{row['first_seen']} {row['count']:>8} {row['source']:11} {name} {shape}")
+
+
+def _row(unknown: Unknown, sighting: Sighting) -> dict[str, Any]:
+    return {"kind": unknown.kind, **asdict(unknown), **asdict(sighting)}
+
+
+def _oldest(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["first_seen"], row["source"], row["event_type"], row["field"]
 
 
 def _print_breaks(found: dict[str, str], as_json: bool) -> None:

@@ -96,6 +96,7 @@ async def _send(canvas: Canvas, url: str) -> Sent:
             repeat_share=0.1,
             quoted_share=0.3,
             forged_share=0.05,
+            caliper_share=0.1,
             on_progress=progress,
         )
     with _bar("notices", NOTICES) as progress:

@@ -1,6 +1,6 @@
 """Envelope to rows, pure: no clock, no store, no logger.
 
-`columns` turns JSON values into what columns hold; `events`, `typed` and `course_copies` each know
+`head` has the columns that most tables begin with; `events`, `typed` and `course_copies` each know
 one kind of table. Every projection takes any envelope and gives no, one or more rows for it.
 """
 

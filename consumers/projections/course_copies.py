@@ -7,33 +7,23 @@ course, `origin_contexts` names where its content came from, and is absent if th
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from consumers.handover import ColumnType, Row
-from consumers.projections import columns
+from consumers import columns
+from consumers.handover import Row
+from consumers.projections import head
 from ingest.contract.envelope import Envelope
+from ingest.contract.tables import COURSE_COPIES, COURSE_COPIES_COLUMNS
 
-TABLE = "course_copies"
 NOTICE = "LtiContextCopyNotice"
-COLUMNS: Mapping[str, ColumnType] = {
-    **columns.HEAD,
-    "issuer": "TEXT",
-    "client_id": "TEXT",
-    "deployment_id": "TEXT",
-    "context_id": "TEXT",
-    "context_label": "TEXT",
-    "context_title": "TEXT",
-    "origin_context_id": "TEXT",
-    "origin_context_ids": "JSON",
-}
 
 
 def course_copy_rows(envelope: Envelope) -> Iterator[Row]:
     """One row for a context-copy notice, none for anything else."""
     if envelope.source == "pns" and envelope.event_type == NOTICE:
         yield Row(
-            table=TABLE,
-            columns=COLUMNS,
-            values=columns.head(envelope) | _parties(envelope.metadata) | _courses(envelope.body),
-            repeats_keep_time=columns.repeats_keep_time(envelope),
+            table=COURSE_COPIES,
+            columns=COURSE_COPIES_COLUMNS,
+            values=head.head(envelope) | _parties(envelope.metadata) | _courses(envelope.body),
+            repeats_keep_time=head.repeats_keep_time(envelope),
         )
 
 

@@ -1,47 +1,43 @@
-"""One table per event type: the body's top-level fields as columns."""
+"""One table per event type and format: the body's top-level fields as columns.
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+Fields that the catalogue lacks go along as they are: what columns they get depends on the table.
+
+The body of a Caliper event has other fields than its type's table has columns, so it has a table of
+its own, `<table>__caliper`.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from consumers.handover import ColumnType, Row
-from consumers.projections import columns
-from ingest.contract.catalogue import Catalogue, EventType, FieldType
-from ingest.contract.envelope import Envelope, Source
-
-HEAD: Mapping[str, ColumnType] = {**columns.HEAD, "actor_id": "TEXT"}
-MAX_NAME_BYTES = 55
-"""Longest column name, which leaves room for `__text` within PostgreSQL's 63 bytes."""
-
-_TWIN = "__text"
-_COLUMN_TYPES: Mapping[FieldType, ColumnType] = {
-    "id": "TEXT",
-    "ids": "JSON",
-    "string": "TEXT",
-    "integer": "BIGINT",
-    "number": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "timestamp": "TIMESTAMPTZ",
-    "object": "JSON",
-    "array": "JSON",
-}
+from consumers import columns
+from consumers.handover import Row
+from consumers.projections import head
+from ingest.contract.catalogue import Catalogue, FieldType
+from ingest.contract.envelope import Envelope
+from ingest.contract.tables import TYPED_HEAD, ColumnType, caliper_table, twin, typed_columns
 
 
 class TypedTables:
     """Rows for the tables of the types that the catalogue knows."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._shapes: dict[tuple[Source, str], _Shape] = {
-            (entry.source, entry.name): _Shape.of(entry) for entry in catalogue
+        self._shapes = {
+            (entry.source, entry.name): _Shape.of(entry.table, entry.fields) for entry in catalogue
+        }
+        self._caliper_shapes = {
+            (entry.source, entry.name): _Shape.of(caliper_table(entry), catalogue.caliper_fields)
+            for entry in catalogue
+            if entry.caliper
         }
 
     def rows(self, envelope: Envelope) -> Iterator[Row]:
-        """One row in the type's table; none for types nobody told us of, and none for Caliper."""
-        shape = self._shapes.get((envelope.source, envelope.event_type))
-        # the body of a Caliper event has other fields than its type's table has columns
-        if shape is not None and envelope.metadata.get("format") != "caliper":
+        """One row in the type's table; none for types nobody told us of."""
+        in_caliper = envelope.metadata.get("format") == "caliper"
+        shapes = self._caliper_shapes if in_caliper else self._shapes
+        shape = shapes.get((envelope.source, envelope.event_type))
+        if shape is not None:
             yield shape.row(envelope)
 
 
@@ -53,58 +49,32 @@ class _Shape:
     fields: Mapping[str, tuple[str, ColumnType]]
 
     @classmethod
-    def of(cls, entry: EventType) -> "_Shape":
-        names = column_names(entry.fields, taken=HEAD)
-        fields = {
-            field: (names[field], _COLUMN_TYPES[kind]) for field, kind in entry.fields.items()
-        }
-        return cls(table=entry.table, fields=fields)
+    def of(cls, table: str, declared: Mapping[str, FieldType]) -> "_Shape":
+        return cls(table=table, fields=typed_columns(declared))
 
     @cached_property
     def columns(self) -> Mapping[str, ColumnType]:
-        return {**HEAD, **dict(self.fields.values())}
+        return {**TYPED_HEAD, **dict(self.fields.values())}
 
     def row(self, envelope: Envelope) -> Row:
         actor_id = columns.fit_or_null(envelope.metadata.get("user_id"), "TEXT")
-        values = columns.head(envelope) | {"actor_id": actor_id}
+        values = head.head(envelope) | {"actor_id": actor_id}
         twins: dict[str, str] = {}
         for field, (name, kind) in self.fields.items():
             value = envelope.body.get(field)
             try:
                 values[name] = columns.fit(value, kind)
             except columns.Misfit:
-                twins[name + _TWIN] = columns.as_text(value)
+                twins[twin(name)] = columns.as_text(value)
         return Row(
             table=self.table,
             columns=self._columns_with(twins),
             values=values | twins,
-            repeats_keep_time=columns.repeats_keep_time(envelope),
+            repeats_keep_time=head.repeats_keep_time(envelope),
+            unknown={n: v for n, v in envelope.body.items() if n not in self.fields},
         )
 
     def _columns_with(self, twins: Mapping[str, Any]) -> Mapping[str, ColumnType]:
         if not twins:
             return self.columns
         return {**self.columns, **dict.fromkeys(twins, "TEXT")}
-
-
-def column_names(fields: Iterable[str], *, taken: Iterable[str]) -> dict[str, str]:
-    """Each field's column: lower case, other characters `_`; `__2`, `__3` where that is not free.
-
-    A field's `__text` twin is never free for another field.
-    """
-    used = set(taken)
-    names: dict[str, str] = {}
-    for field in fields:
-        name = _free_name(re.sub(r"[^a-z0-9_]", "_", field.lower()) or "_", used)
-        used |= {name, name + _TWIN}
-        names[field] = name
-    return names
-
-
-def _free_name(wanted: str, used: set[str]) -> str:
-    name, number = wanted, 1
-    while name in used or name + _TWIN in used or len(name) > MAX_NAME_BYTES:
-        number += 1
-        suffix = f"__{number}"
-        name = wanted[: MAX_NAME_BYTES - len(suffix)] + suffix
-    return name

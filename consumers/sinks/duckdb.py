@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -21,9 +20,13 @@ import pyarrow as pa
 
 from consumers.batch import Batch
 from consumers.errors import SinkBusy, StartupError
-from consumers.handover import ColumnType, NextOffsets, Partition, Row
+from consumers.handover import NextOffsets, Partition, Row
+from consumers.unknown_fields import Layout, laid_out
+from ingest.contract.tables import ColumnType
 
 OFFSETS_TABLE = "forebay_offsets"
+FIELDS_TABLE = "forebay_unknown_fields"
+"""Which column a field has that the catalogue does not know."""
 
 _OFFSET_COLUMNS: Mapping[str, ColumnType] = {
     "worker": "TEXT",
@@ -31,6 +34,19 @@ _OFFSET_COLUMNS: Mapping[str, ColumnType] = {
     "topic": "TEXT",
     "partition": "BIGINT",
     "next_offset": "BIGINT",
+}
+_FIELD_COLUMNS: Mapping[str, ColumnType] = {
+    "table_name": "TEXT",
+    "field": "TEXT",
+    "column_name": "TEXT",
+}
+_TYPES: Mapping[str, ColumnType] = {
+    "VARCHAR": "TEXT",
+    "BIGINT": "BIGINT",
+    "DOUBLE": "DOUBLE",
+    "BOOLEAN": "BOOLEAN",
+    "TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ",
+    "JSON": "JSON",
 }
 _ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "TEXT": pa.string(),
@@ -98,6 +114,7 @@ class DuckDBSink:
         with self._transaction() as connection:
             connection.execute(f"create schema if not exists {_quoted(self._schema)}")
             _ensure(connection, self._table(OFFSETS_TABLE), _OFFSET_COLUMNS)
+            _ensure(connection, self._table(FIELDS_TABLE), _FIELD_COLUMNS)
             for name, columns in self._first_tables.items():
                 _ensure(connection, self._table(name), columns)
 
@@ -112,22 +129,52 @@ class DuckDBSink:
 
     def _write(self, batch: Batch) -> dict[str, int]:
         with self._transaction() as connection:
+            fields = self._read_fields(connection) if _has_unknown(batch) else {}
             written = {
-                name: self._write_rows(connection, self._table(name), rows)
+                name: self._write_rows(connection, name, rows, fields.get(name, {}))
                 for name, rows in batch.tables.items()
             }
             self._write_offsets(connection, batch)
         return written
 
     def _write_rows(
-        self, connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Row]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        name: str,
+        rows: Sequence[Row],
+        fields: Mapping[str, str],
     ) -> int:
-        columns = {name: kind for row in rows for name, kind in row.columns.items()}
-        _ensure(connection, table, columns)
+        table = self._table(name)
+        present = _ensure(connection, table, {n: k for row in rows for n, k in row.columns.items()})
+        laid = laid_out(rows, Layout(columns=present, fields=fields))
+        _add(connection, table, {n: laid.columns[n] for n in laid.columns if n not in present})
+        self._write_fields(connection, name, laid.new_fields)
+        by_bound: dict[bool, list[Mapping[str, Any]]] = {}
+        for row, values in zip(rows, laid.rows, strict=True):
+            by_bound.setdefault(row.repeats_keep_time, []).append(values)
         return sum(
-            _insert_new(connection, table, columns, list(group), bounded=bounded)
-            for bounded, group in groupby(sorted(rows, key=_keeps_time), key=_keeps_time)
+            _insert_new(connection, table, laid.columns, group, bounded=bounded)
+            for bounded, group in by_bound.items()
         )
+
+    def _read_fields(self, connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+        table = self._table(FIELDS_TABLE)
+        _ensure(connection, table, _FIELD_COLUMNS)
+        fields: dict[str, dict[str, str]] = {}
+        found = connection.execute(f"select table_name, field, column_name from {table}")
+        for name, field, column in found.fetchall():
+            fields.setdefault(name, {})[field] = column
+        return fields
+
+    def _write_fields(
+        self, connection: duckdb.DuckDBPyConnection, name: str, fields: Mapping[str, str]
+    ) -> None:
+        table = self._table(FIELDS_TABLE)
+        for field, column in fields.items():
+            connection.execute(
+                f"delete from {table} where table_name = ? and field = ?", [name, field]
+            ).fetchall()
+            connection.execute(f"insert into {table} values (?, ?, ?)", [name, field, column])
 
     def _write_offsets(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
         rows = [
@@ -189,19 +236,28 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
 
 def _ensure(
     connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, ColumnType]
-) -> None:
-    """Makes the table, or those of the columns that it lacks.
+) -> Mapping[str, ColumnType | None]:
+    """Makes the table, or those of the columns that it lacks; returns all that it has.
 
     Asked of the file at every batch: between two batches anybody may have altered it.
     """
     definitions = ", ".join(f"{_quoted(name)} {_sql_type(kind)}" for name, kind in columns.items())
     connection.execute(f"create table if not exists {table} ({definitions})").fetchall()
     probe = connection.execute(f"select * from {table} limit 0")
-    present = {str(column[0]).lower() for column in probe.description or ()}
+    found = [(str(name).lower(), str(kind)) for name, kind, *_ in probe.description or ()]
     probe.fetchall()
-    for name in columns.keys() - present:
+    present = {name: _TYPES.get(kind) for name, kind in found}
+    missing = {name: kind for name, kind in columns.items() if name not in present}
+    _add(connection, table, missing)
+    return {**present, **missing}
+
+
+def _add(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, ColumnType]
+) -> None:
+    for name, kind in columns.items():
         connection.execute(
-            f"alter table {table} add column {_quoted(name)} {_sql_type(columns[name])}"
+            f"alter table {table} add column {_quoted(name)} {_sql_type(kind)}"
         ).fetchall()
 
 
@@ -209,14 +265,14 @@ def _insert_new(
     connection: duckdb.DuckDBPyConnection,
     table: str,
     columns: Mapping[str, ColumnType],
-    rows: Sequence[Row],
+    rows: Sequence[Mapping[str, Any]],
     *,
     bounded: bool,
 ) -> int:
     """Inserts rows whose `event_id` the table lacks; `bounded` looks only at their own times."""
-    times = [row.values["event_time"] for row in rows] if bounded else []
+    times = [row["event_time"] for row in rows] if bounded else []
     where = " where event_time between ? and ?" if bounded else ""
-    with _incoming(connection, columns, [row.values for row in rows]):
+    with _incoming(connection, columns, rows):
         count = connection.execute(
             f"insert into {table} by name select * from {_INCOMING}"
             f" anti join (select event_id from {table}{where}) using (event_id)",
@@ -245,8 +301,8 @@ def _incoming(
         connection.unregister(_INCOMING)
 
 
-def _keeps_time(row: Row) -> bool:
-    return row.repeats_keep_time
+def _has_unknown(batch: Batch) -> bool:
+    return any(row.unknown for rows in batch.tables.values() for row in rows)
 
 
 def _sql_type(kind: ColumnType) -> str:

@@ -1,19 +1,25 @@
 """A sink in memory: the reference for what a sink does, and a fake for tests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.batch import Batch
-from consumers.handover import ColumnType, NextOffsets, Partition
+from consumers.handover import NextOffsets, Partition, Row
+from consumers.unknown_fields import Layout, laid_out
+from ingest.contract.tables import ColumnType
 
 
 @dataclass(slots=True)
 class MemoryStore:
-    """What outlives a sink: rows by table and `event_id`, columns by table, and offsets."""
+    """What outlives a sink: rows by table and `event_id`, columns by table, and offsets.
+
+    `fields` has the columns of fields that the catalogue does not know, by table.
+    """
 
     tables: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     columns: dict[str, dict[str, ColumnType]] = field(default_factory=dict)
+    fields: dict[str, dict[str, str]] = field(default_factory=dict)
     offsets: dict[tuple[str, str], dict[Partition, int]] = field(default_factory=dict)
 
 
@@ -35,16 +41,23 @@ class MemorySink:
         """Rows by `event_id`, the first one stays; per partition the greatest offset."""
         written: dict[str, int] = {}
         for name, rows in batch.tables.items():
-            table = self._store.tables.setdefault(name, {})
-            before = len(table)
-            for row in rows:
-                self._store.columns.setdefault(name, {}).update(row.columns)
-                table.setdefault(row.values["event_id"], row.values)
-            written[name] = len(table) - before
+            written[name] = self._write_rows(name, rows)
         stored = self._store.offsets.setdefault((self._worker, batch.source_id), {})
         for partition, offset in batch.next_offsets.items():
             stored[partition] = max(offset, stored.get(partition, 0))
         return written
+
+    def _write_rows(self, name: str, rows: Sequence[Row]) -> int:
+        table = self._store.tables.setdefault(name, {})
+        columns = self._store.columns.setdefault(name, {})
+        fields = self._store.fields.setdefault(name, {})
+        before = len(table)
+        laid = laid_out(rows, Layout(columns=columns, fields=fields))
+        columns.update(laid.columns)
+        fields.update(laid.new_fields)
+        for row in laid.rows:
+            table.setdefault(row["event_id"], row)
+        return len(table) - before
 
     async def close(self) -> None:
         """Nothing to do."""

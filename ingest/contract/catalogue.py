@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from ingest.contract.caliper import Names, Shape
+from ingest.contract.caliper import entity_id as caliper_entity_id
 from ingest.contract.envelope import SOURCES, Envelope, Source
 
 FieldType = Literal[
@@ -30,7 +33,10 @@ class EventType:
 
     `name` is as Canvas writes it. `fields` are the body's top-level fields; every one may be null
     or absent. `key` is the path in the body to the id of the entity that the event is about.
-    `notes` say of every field what it holds.
+    `carries` says what an absent field of it means: null, or unchanged; `deleted_when` what marks
+    it as deleted: `always`, or `path=value`; `trigger` who causes it in Canvas's own example.
+    `notes` say of every field what it holds. `caliper` are the shapes that the type has in that
+    format; its body then has other fields.
     """
 
     source: Source
@@ -41,7 +47,11 @@ class EventType:
     category: str = ""
     entity: str | None = None
     documented: bool = True
+    trigger: Literal["user", "system"] | None = None
+    carries: Literal["snapshot", "partial"] | None = None
+    deleted_when: str | None = None
     notes: Mapping[str, FieldNote] = field(default_factory=dict)
+    caliper: tuple[Shape, ...] = ()
 
     @property
     def table(self) -> str:
@@ -53,15 +63,32 @@ class EventType:
         """The id of the entity that `body` is about, or None where it states none."""
         value: Any = body
         for step in self.key:
-            value = value.get(step) if isinstance(value, Mapping) else None
+            value = value.get(step) if isinstance(value, dict) else None
         return value if isinstance(value, str) and value else None
 
 
 class Catalogue:
-    """All known types, by source and name."""
+    """All known types, by source and name.
 
-    def __init__(self, types: Iterator[EventType]) -> None:
+    `caliper_fields` are the top-level fields of every event in Caliper format, `caliper_notes` what
+    they hold; `categories` are headings by their names, in the order of documentation. Raises
+    ValueError where two types claim one Caliper shape.
+    """
+
+    def __init__(
+        self,
+        types: Iterator[EventType],
+        caliper_fields: Mapping[str, FieldType] = MappingProxyType({}),
+        caliper_notes: Mapping[str, FieldNote] = MappingProxyType({}),
+        categories: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._types = {(entry.source, entry.name): entry for entry in types}
+        self.caliper_fields = caliper_fields
+        self.caliper_notes = caliper_notes
+        self.categories = categories
+        self._caliper_names = Names(
+            (shape, entry.name) for entry in self for shape in entry.caliper
+        )
 
     def __iter__(self) -> Iterator[EventType]:
         return iter(self._types.values())
@@ -77,12 +104,31 @@ class Catalogue:
         """The entry of an envelope's type, or None."""
         return self.find(envelope.source, envelope.event_type)
 
+    def caliper_type(self, event: Mapping[str, Any]) -> str:
+        """The type's name: Canvas's where the event's shape tells, else one under `caliper.`."""
+        return self._caliper_names.of(event)
+
+    def entity_id(self, envelope: Envelope) -> str | None:
+        """The id of the entity that the event is about, whatever its format; None if unknown."""
+        entry = self.of(envelope)
+        if envelope.metadata.get("format") != "caliper":
+            return entry.entity_id(envelope.body) if entry else None
+        # a type without a key is about no entity; its object is something else, or a web address
+        return caliper_entity_id(envelope.body) if entry is None or entry.key else None
+
 
 @cache
 def catalogue() -> Catalogue:
     """The catalogue that this release ships, read once."""
     text = files("ingest.contract").joinpath("catalogue.toml").read_text(encoding="utf-8")
-    return Catalogue(_entries(tomllib.loads(text)))
+    data = tomllib.loads(text)
+    of_caliper = data["caliper"]["fields"]
+    return Catalogue(
+        _entries(data),
+        caliper_fields=_types("caliper", of_caliper),
+        caliper_notes=_notes(of_caliper),
+        categories=data["categories"],
+    )
 
 
 def _entries(data: Mapping[str, Any]) -> Iterator[EventType]:
@@ -92,26 +138,37 @@ def _entries(data: Mapping[str, Any]) -> Iterator[EventType]:
 
 
 def _entry(source: Source, name: str, entry: Mapping[str, Any]) -> EventType:
-    fields = {field_name: spec["type"] for field_name, spec in entry.get("fields", {}).items()}
-    unknown = set(fields.values()) - FIELD_TYPES
-    if unknown:
-        raise ValueError(f"catalogue: {name} has fields of unknown type {sorted(unknown)}")
-    key = tuple(entry["key"].split(".")) if "key" in entry else ()
+    fields = entry.get("fields", {})
     return EventType(
         source=source,
         name=name,
         about=entry["about"],
-        fields=fields,
-        key=key,
+        fields=_types(name, fields),
+        key=tuple(entry["key"].split(".")) if "key" in entry else (),
         category=entry["category"],
         entity=entry.get("entity"),
         documented=entry.get("documented", True),
-        notes={field_name: _note(spec) for field_name, spec in entry.get("fields", {}).items()},
+        trigger=entry.get("trigger"),
+        carries=entry.get("carries"),
+        deleted_when=entry.get("deleted_when"),
+        notes=_notes(fields),
+        caliper=tuple(Shape(**shape) for shape in entry.get("caliper", ())),
     )
 
 
-def _note(spec: Mapping[str, Any]) -> FieldNote:
-    return FieldNote(about=spec["about"], scope=spec.get("scope"))
+def _types(name: str, fields: Mapping[str, Any]) -> dict[str, FieldType]:
+    types = {field_name: spec["type"] for field_name, spec in fields.items()}
+    unknown = set(types.values()) - FIELD_TYPES
+    if unknown:
+        raise ValueError(f"catalogue: {name} has fields of unknown type {sorted(unknown)}")
+    return types
+
+
+def _notes(fields: Mapping[str, Any]) -> dict[str, FieldNote]:
+    return {
+        name: FieldNote(about=spec["about"], scope=spec.get("scope"))
+        for name, spec in fields.items()
+    }
 
 
 def _snake(camel: str) -> str:

@@ -31,8 +31,7 @@ def encode(envelope: Envelope, *, prefix: str, traceparent: str | None = None) -
 
     `traceparent` is the W3C trace context of the request that brought it, if it had one.
     """
-    entry = catalogue().of(envelope)
-    entity_id = entry.entity_id(envelope.body) if entry else None
+    entity_id = catalogue().entity_id(envelope)
     return Record(
         topic=topic_of(envelope, prefix),
         key=key_of(envelope, entity_id),

@@ -10,7 +10,7 @@ from typing import Any
 Contract = Mapping[str, Mapping[str, Any]]
 """Schemas by name, as `schemas.schemas` gives them, of any release."""
 
-_PARTS = ("metadata", "body")
+_PARTS = ("metadata", "body", "caliper")
 
 
 def breaks(old: Contract, new: Contract) -> list[str]:

@@ -1,4 +1,4 @@
-"""The contract as files: schemas, the AsyncAPI document, one example per type that has one."""
+"""The contract as files: schemas, the AsyncAPI document, examples, and pages for people."""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 
 from ingest.contract import asyncapi
 from ingest.contract.envelope import Envelope
+from ingest.contract.pages import pages
 from ingest.contract.schemas import schemas
 from ingest.contract.topics import topic_name
 
@@ -21,7 +22,8 @@ def published(release: str) -> dict[str, str]:
     return {
         **{f"{SCHEMAS}/{name}.json": text(schema) for name, schema in schemas().items()},
         "asyncapi.json": text(asyncapi.document(release, schemas_at=f"./{SCHEMAS}")),
-        **{f"examples/{example_name(e)}.json": text(_value(e)) for e in examples()},
+        **{f"examples/{example_name(e)}.json": _shown(e) for e in examples()},
+        **{f"docs/{name}": page for name, page in pages(examples(), _shown).items()},
     }
 
 
@@ -53,8 +55,8 @@ def text(value: Any) -> str:
     return f"{_laid_out(value, '')}\n"
 
 
-def _value(envelope: Envelope) -> dict[str, Any]:
-    return {"metadata": envelope.metadata, "body": envelope.body}
+def _shown(envelope: Envelope) -> str:
+    return text({"metadata": envelope.metadata, "body": envelope.body})
 
 
 def _laid_out(value: Any, indent: str) -> str:

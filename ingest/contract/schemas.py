@@ -5,7 +5,7 @@ and lets pass what `metadata.issues` names, since a value that does not fit stay
 Only keywords are used that mean the same in draft-07, which is what AsyncAPI's tools read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -56,7 +56,8 @@ def _of_type(entry: EventType) -> Schema:
         "description": f"{entry.about} {_PROMISE}",
         **_envelope(fixed),
         **_body_rules(entry),
-        "$defs": {"metadata": _metadata(), "body": _body(entry)},
+        "$defs": {"metadata": _metadata(), "body": _body(entry.fields, entry.notes)}
+        | (_caliper_body() if entry.caliper else {}),
     }
 
 
@@ -67,29 +68,43 @@ def _of_unrecognised(source: Source) -> Schema:
         "title": f"{source}.{UNRECOGNISED}",
         "description": f"An event of a type that has no schema of its own yet. {_PROMISE}",
         **_envelope({"source": {"const": source}}),
-        "$defs": {"metadata": _metadata()},
+        **(_if_caliper() if source == "live-events" else {}),
+        "$defs": {"metadata": _metadata()} | (_caliper_body() if source == "live-events" else {}),
     }
 
 
 def _of_quarantine() -> Schema:
     text = {"type": "string"}
     names = ("event_id", "reason", "received_at", "source", "tenant")
+    metadata = {"required": ["reason", "received_at", "source"]} | _texts(*names)
+    record = {"required": ["topic", "key", "headers", "value"]} | _texts("topic", "key", "value")
     return {
         "$schema": DIALECT,
         "$id": f"urn:forebay:schema:{QUARANTINE}",
         "title": "quarantine",
-        "description": "A token that is authentic and could not be used, kept whole.",
+        "description": (
+            "A token that is authentic and could not be used, kept whole; or a record that its"
+            " topic will never take; or a later decision about one of them, under the same key."
+        ),
         "type": "object",
-        "required": ["metadata", "token"],
-        "properties": {"metadata": {"$ref": "#/$defs/metadata"}, "token": text},
-        "$defs": {
-            "metadata": {
-                "type": "object",
-                "required": ["reason", "received_at", "source"],
-                "properties": dict.fromkeys(names, text),
-            },
+        "oneOf": [
+            {"required": ["metadata", "token"]},
+            {"required": ["metadata", "record"]},
+            {"required": ["decision", "at"]},
+        ],
+        "properties": {
+            "metadata": {"$ref": "#/$defs/metadata"},
+            "token": text,
+            "record": {"$ref": "#/$defs/record"},
+            "decision": {"enum": ["released", "dropped"]},
+            "at": text,
         },
+        "$defs": {"metadata": metadata, "record": record},
     }
+
+
+def _texts(*names: str) -> Schema:
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}}
 
 
 def _envelope(fixed: Mapping[str, Schema]) -> Schema:
@@ -111,17 +126,25 @@ def _envelope(fixed: Mapping[str, Schema]) -> Schema:
 
 
 def _body_rules(entry: EventType) -> Schema:
-    # a keyword without rules is no valid schema
-    rules: Schema = {"allOf": [_body_rule(n) for n in entry.fields]} if entry.fields else {}
-    if entry.source != "live-events":
+    rules = _rules(entry.fields, "body")
+    if not entry.caliper:
         return rules
+    return _if_caliper() | ({"else": rules} if rules else {})
+
+
+def _if_caliper() -> Schema:
     # a Caliper event has the fields of that format instead of the type's own
     caliper = {"properties": {"metadata": {"properties": {"format": {"const": "caliper"}}}}}
-    return {"if": caliper, "else": rules} if rules else {}
+    return {"if": caliper, "then": _rules(catalogue().caliper_fields, "caliper")}
 
 
-def _body_rule(name: str) -> Schema:
-    typed = {"properties": {"body": {"properties": {name: _promised("body", name)}}}}
+def _rules(fields: Iterable[str], part: str) -> Schema:
+    rules = [_body_rule(name, part) for name in fields]
+    return {"allOf": rules} if rules else {}  # a keyword without rules is no valid schema
+
+
+def _body_rule(name: str, part: str) -> Schema:
+    typed = {"properties": {"body": {"properties": {name: _promised(part, name)}}}}
     named = {"issues": {"contains": {"const": f"body.{name}"}}}
     metadata = {"required": ["issues"], "properties": named}
     return {"anyOf": [typed, {"properties": {"metadata": metadata}}]}
@@ -148,20 +171,25 @@ def _metadata_field(name: str, field: MetadataField) -> Schema:
         schema["type"] = schema["type"][0]
     if name == "event_id":
         schema["pattern"] = "^[0-9a-f]{64}$"
-    if name == "issues":
+    if name in ("issues", "truncated"):
         schema["items"] = {"type": "string"}
     if field.values:
         schema["enum"] = list(field.values)
     return {**schema, "description": _sentence(field.about)}
 
 
-def _body(entry: EventType) -> Schema:
+def _caliper_body() -> Schema:
+    fields = _body(catalogue().caliper_fields, catalogue().caliper_notes)
+    return {"caliper": {**fields, "description": "The body where metadata.format is caliper."}}
+
+
+def _body(fields: Mapping[str, FieldType], notes: Mapping[str, FieldNote]) -> Schema:
     return {
         "description": "The type's own fields.",
         "type": "object",
         "properties": {
-            name: {**_TYPES[declared], "description": _noted(entry.notes.get(name))}
-            for name, declared in entry.fields.items()
+            name: {**_TYPES[declared], "description": _noted(notes.get(name))}
+            for name, declared in fields.items()
         },
     }
 

@@ -1,18 +1,21 @@
-"""Claims to Envelope, pure and total: `canvas` and `notices`, by format.
+"""Claims to Envelope, pure and total: `canvas`, `caliper` and `notices`, by format.
 
 `values` is how JSON is coerced, `metadata` what all formats share, `identity` the event id.
 """
 
+from collections.abc import Callable, Mapping
+
 from ingest.contract.envelope import Envelope
-from ingest.errors import Unusable
-from ingest.handover import Claims
-from ingest.normalising import canvas, notices
+from ingest.handover import Claims, Format
+from ingest.normalising import caliper, canvas, notices
+
+_BY_FORMAT: Mapping[Format, Callable[[Claims], Envelope]] = {
+    "canvas": canvas.normalise,
+    "caliper": caliper.normalise,
+    "pns": notices.normalise,
+}
 
 
 def normalise(claims: Claims) -> Envelope:
-    """The envelope of verified claims. Raises Unusable for a format that we cannot read yet."""
-    if claims.format == "canvas":
-        return canvas.normalise(claims)
-    if claims.format == "pns":
-        return notices.normalise(claims)
-    raise Unusable("unsupported_format", claims)
+    """The envelope of verified claims whose form was checked."""
+    return _BY_FORMAT[claims.format](claims)

@@ -1,20 +1,23 @@
 """Live Events in Canvas's own format: claims `metadata`, `body`, `subscription` and a few more.
 
-Source: Canvas documentation, Live Events: set-up and event metadata.
+Source: Canvas documentation, Live Events: set-up and event metadata; canvas-lms
+gems/live_events/lib/live_events.rb for how long texts are cut.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from ingest.contract.catalogue import catalogue
 from ingest.contract.envelope import Envelope
-from ingest.contract.metadata import our_fields
 from ingest.handover import Claims
 from ingest.normalising import metadata as flat
 from ingest.normalising import values
 from ingest.normalising.values import Issues
 
 _PLACED = frozenset({"metadata", "body", "subscription", "iss"})
+_LONGEST_TEXT = 8192
+_SHORTEST_CUT = _LONGEST_TEXT - 1024
+"""How short a text may become where its last word was long."""
+_CUT_MARK = "..."
 
 
 def normalise(claims: Claims) -> Envelope:
@@ -29,36 +32,37 @@ def normalise(claims: Claims) -> Envelope:
         others = values.visible(others, "metadata", issues)
         subscription = values.visible(subscription, "metadata.subscription", issues)
     metadata = flat.ours(claims, signed["event_name"])
-    _add_subscription(metadata, subscription, issues)
-    named = {name: value for name, value in signed.items() if name != "event_name"}
-    flat.add(metadata, named, issues)
-    flat.add(metadata, others, issues)
-    if trigger := _trigger(signed):
-        metadata["trigger"] = trigger
+    flat.add_subscription(metadata, subscription, issues)
+    named = dict(signed)
+    del named["event_name"]
+    if named.keys().isdisjoint(others):
+        flat.add(metadata, named | others, issues)
+    else:
+        flat.add(metadata, named, issues)
+        flat.add(metadata, others, issues)
+    flat.add_trigger(metadata, signed)
     result = _body(signed["event_name"], body, issues)
     if issues:
-        metadata["issues"] = issues
+        metadata["issues"] = values.once(issues)
+    if truncated := _truncated(result):
+        metadata["truncated"] = truncated
     return Envelope(metadata, result)
 
 
 def _body(event_name: str, body: Mapping[str, Any], issues: Issues) -> dict[str, Any]:
-    entry = catalogue().find("live-events", event_name)
-    return values.fields(entry.fields if entry else {}, body, "body", issues)
+    declared = values.body_types().get(("live-events", event_name), values.UNDECLARED)
+    return values.fields(declared, body, "body", issues)
 
 
-def _add_subscription(metadata: dict[str, Any], subscription: Any, issues: Issues) -> None:
-    if isinstance(subscription, dict):
-        for name, value in subscription.items():
-            path = f"subscription_{name}"
-            declared = our_fields().get(path)
-            kind = declared.type if declared else None
-            metadata[path] = values.field(kind, name, value, f"metadata.{path}", issues)
-    elif subscription is not None:
-        metadata["subscription"] = values.by_shape(subscription, "metadata.subscription", issues)
+def _truncated(body: Mapping[str, Any]) -> list[str]:
+    """Paths of the texts that end in the mark that Canvas puts after the last word it has room for.
 
-
-def _trigger(signed: Mapping[str, Any]) -> str | None:
-    """Who caused it: a background job names itself, a request names its user or itself."""
-    if "job_id" in signed:
-        return "system"
-    return "user" if "request_id" in signed or "user_id" in signed else None
+    It does not say so. A longer last word, such as an image written into the text, hides the cut.
+    """
+    return [
+        f"body.{name}"
+        for name, value in body.items()
+        if type(value) is str
+        and _SHORTEST_CUT <= len(value) <= _LONGEST_TEXT
+        and value.endswith(_CUT_MARK)
+    ]

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingest import lti
-from ingest.contract.catalogue import catalogue
 from ingest.contract.envelope import Envelope
 from ingest.handover import Claims
 from ingest.normalising import metadata as flat
@@ -38,10 +37,10 @@ def normalise(claims: Claims) -> Envelope:
     if "sub" in plain:
         flat.add(metadata, {"user_id": plain["sub"]}, issues)
     flat.add(metadata, {n: v for n, v in plain.items() if n not in _PLACED}, issues)
-    entry = catalogue().find("pns", notice["type"])
-    body = values.fields(entry.fields if entry else {}, body, "body", issues)
+    declared = values.body_types().get(("pns", notice["type"]), values.UNDECLARED)
+    body = values.fields(declared, body, "body", issues)
     if issues:
-        metadata["issues"] = issues
+        metadata["issues"] = values.once(issues)
     return Envelope(metadata, body)
 
 

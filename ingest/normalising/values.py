@@ -5,10 +5,11 @@ import re
 from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
-from ingest.contract.catalogue import FieldType
+from ingest.contract.catalogue import FieldType, catalogue
+from ingest.contract.envelope import Source
 from ingest.handover import HugeNumber
 
 Issues = list[str]
@@ -16,10 +17,12 @@ Issues = list[str]
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
-_PLAIN_TEXT: frozenset[FieldType | None] = frozenset({None, "string", "id"})
+_CONTAINERS = (dict, list)
+_PLAIN_TEXT: frozenset[FieldType] = frozenset({"string", "id"})
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ?(Z|UTC|[+-]\d\d:?\d\d)", re.ASCII
 )
+_USUAL_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{3})?Z", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -42,6 +45,11 @@ def timestamp(text: str) -> str | None:
     Digits beyond milliseconds are kept where they are not zero. Canvas writes `Z` with and without
     fractions, numeric offsets, and Ruby's `2026-01-02 03:04:05 -0600`.
     """
+    if usual := _USUAL_TIME.fullmatch(text):
+        moment, fraction = usual.groups()
+        if not _is_moment(moment):
+            return None
+        return text if fraction else f"{moment}.000Z"
     match = _TIME.fullmatch(text)
     if match is None:
         return None
@@ -56,6 +64,14 @@ def timestamp(text: str) -> str | None:
         return None
     digits = (fraction or "").rstrip("0").ljust(3, "0")
     return f"{moment}.{digits}Z"
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def visible(value: Any, path: str, issues: Issues) -> Any:
@@ -78,17 +94,48 @@ def visible(value: Any, path: str, issues: Issues) -> Any:
     return value
 
 
+class Declared:
+    """The types of an object's members."""
+
+    __slots__ = ("coerced", "types")
+
+    def __init__(self, types: Mapping[str, FieldType]) -> None:
+        self.types = types
+        # the others' texts stay as they are
+        self.coerced = frozenset(n for n, kind in types.items() if kind not in _PLAIN_TEXT)
+
+
+UNDECLARED = Declared({})
+
+
+@cache
+def body_types() -> Mapping[tuple[Source, str], Declared]:
+    """The types of all known bodies, by source and event type."""
+    return {(entry.source, entry.name): Declared(entry.fields) for entry in catalogue()}
+
+
 def fields(
-    declared: Mapping[str, FieldType], signed: Mapping[str, Any], at: str, issues: Issues
+    declared: Declared, signed: Mapping[str, Any], at: str, issues: Issues
 ) -> dict[str, Any]:
     """All members of an object whose path is `at`, each by its declared type where it has one."""
-    return {
-        # most values are texts that stay as they are: no call, no path
-        name: value
-        if type(value) is str and declared.get(name) in _PLAIN_TEXT
-        else field(declared.get(name), name, value, f"{at}.{name}", issues)
-        for name, value in signed.items()
-    }
+    result = dict(signed)
+    types, coerced = declared.types, declared.coerced
+    for name, value in signed.items():
+        # most values are texts that stay, or null
+        if type(value) is str:
+            if name not in coerced:
+                continue
+        elif value is None:
+            continue
+        kind = types.get(name)
+        if kind is not None:
+            fitting = _COERCIONS[kind](value)
+            # most others fit and hold nothing: no path
+            if fitting is not _MISFIT and type(fitting) not in _CONTAINERS:
+                result[name] = fitting
+                continue
+        result[name] = field(kind, name, value, f"{at}.{name}", issues)
+    return result
 
 
 def field(declared: FieldType | None, name: str, value: Any, path: str, issues: Issues) -> Any:
@@ -101,16 +148,16 @@ def field(declared: FieldType | None, name: str, value: Any, path: str, issues: 
     if result is _MISFIT:
         issues.append(path)
         return by_shape(value, path, [])
-    return by_shape(result, path, issues) if isinstance(result, dict | list) else result
+    return by_shape(result, path, issues) if isinstance(result, _CONTAINERS) else result
 
 
 def by_shape(value: Any, path: str, issues: Issues) -> Any:
     """A value of no declared type: ids inside it become text, numbers beyond int64 too."""
-    if isinstance(value, str | bool) or value is None:
-        return value
     if isinstance(value, dict):
         return {
-            name: _member(name, child, f"{path}.{name}", issues) for name, child in value.items()
+            # as in `fields`: a text is itself under any name
+            name: child if type(child) is str else _member(name, child, f"{path}.{name}", issues)
+            for name, child in value.items()
         }
     if isinstance(value, list):
         return [by_shape(child, f"{path}[{n}]", issues) for n, child in enumerate(value)]
@@ -216,6 +263,11 @@ _COERCIONS: Mapping[FieldType, Callable[[Any], Any]] = {
     "object": _object,
     "array": _array,
 }
+
+
+def once(issues: Issues) -> Issues:
+    """Each path once: what became visible may not fit its type either."""
+    return list(dict.fromkeys(issues))
 
 
 def free_name(name: str, taken: Container[str]) -> str:

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingest import lti
+from ingest.contract.caliper import extensions
 from ingest.contract.envelope import Source
 from ingest.errors import Malformed, Unusable
 from ingest.handover import Claims, Format
-
-_CANVAS_EXTENSIONS = ("actor", "extensions", "com.instructure.canvas")
 
 
 def format_of(payload: Mapping[str, Any], source: Source) -> Format:
@@ -41,10 +40,9 @@ def root_account_uuid_of(payload: Mapping[str, Any]) -> str | None:
     if isinstance(metadata, dict):
         return text(metadata.get("root_account_uuid"))
     data = payload.get("data")
-    value: Any = data[0] if isinstance(data, list) and data else None
-    for step in (*_CANVAS_EXTENSIONS, "root_account_uuid"):
-        value = value.get(step) if isinstance(value, dict) else None
-    return text(value)
+    event = data[0] if isinstance(data, list) and data else None
+    actor = event.get("actor") if isinstance(event, dict) else None
+    return text(extensions(actor).get("root_account_uuid"))
 
 
 def subscription_id_of(payload: Mapping[str, Any]) -> str | None:
@@ -87,12 +85,22 @@ def check_form(claims: Claims) -> None:
         notice = payload[lti.NOTICE]
         if not (text(notice.get("id")) and text(notice.get("type"))):
             raise Unusable("unreadable_claims", claims)
-    elif claims.format == "canvas":
+    elif claims.format == "caliper":
+        if not _is_one_caliper_event(payload.get("data")):
+            raise Unusable("unsupported_format", claims)
+    else:
         metadata = payload.get("metadata")
         if not isinstance(metadata, dict) or not isinstance(payload.get("body"), dict):
             raise Unusable("unsupported_format", claims)
         if not text(metadata.get("event_name")):
             raise Unusable("unsupported_format", claims)
+
+
+def _is_one_caliper_event(data: Any) -> bool:
+    # Canvas sends one event a request; of several, all but one would go without an id of their own
+    if not isinstance(data, list) or len(data) != 1 or not isinstance(data[0], dict):
+        return False
+    return bool(text(data[0].get("id")) and text(data[0].get("type")))
 
 
 def _is_time(value: Any) -> bool:

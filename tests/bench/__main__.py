@@ -22,7 +22,7 @@ import psutil
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from tests.bench import load
+from tests.bench import load, steps
 from tests.emulator.canvas import Canvas
 from tests.kafka.broker import Cluster
 from tests.support import processes
@@ -30,6 +30,8 @@ from tests.support.keys import SigningKey
 
 TOKENS = 2_000
 WARM_UP_S = 2.0
+KAFKA = "Kafka, acks=all"
+_STEP_ROUNDS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +65,16 @@ class Figures:
 @click.option("--connections", default=64, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(rounds: int, seconds: float, connections: int, as_json: bool) -> None:
-    """Measure the receiver on the embedded log and on Kafka. Prints medians over the rounds."""
+    """Measure the receiver on the embedded log and on Kafka. Prints medians over the rounds.
+
+    Single steps are measured too, in this process, and shown as shares of the receiver on Kafka.
+    """
+    costs = steps.measure(_STEP_ROUNDS)
     with tempfile.TemporaryDirectory() as directory:
         tokens, figures = asyncio.run(_measure(Path(directory), rounds, seconds, connections))
     if as_json:
-        click.echo(json.dumps({name: asdict(one) for name, one in figures.items()}))
+        shown = {name: asdict(one) for name, one in figures.items()}
+        click.echo(json.dumps({**shown, "steps": {n: asdict(c) for n, c in costs.items()}}))
         return
     click.echo(
         f"{connections} connections by {load.generator()}, tokens of {len(tokens[0])} bytes,"
@@ -75,6 +82,9 @@ def main(rounds: int, seconds: float, connections: int, as_json: bool) -> None:
         f" Python {sys.version.partition(' ')[0]}"
     )
     _print(figures)
+    click.echo()
+    for line in steps.table(costs, receiver_us=1e6 / figures[KAFKA].events_per_cpu_s):
+        click.echo(line)
 
 
 async def _measure(
@@ -145,7 +155,7 @@ def _targets(canvas: Canvas, directory: Path) -> Iterator[list[Target]]:
         processes.make_topics(settings)
         nobody = {"FOREBAY_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{processes.free_port()}"}
         with (
-            _receiver(canvas, directory / "kafka", "Kafka, acks=all", settings) as kafka,
+            _receiver(canvas, directory / "kafka", KAFKA, settings) as kafka,
             _receiver(canvas, directory / "spool", "spool, Kafka down", nobody) as spool,
         ):
             yield [bare, embedded, kafka, spool]

@@ -1,9 +1,17 @@
-"""Writes the golden files anew: to change one is to change what subscribers see."""
+"""Writes the golden files anew: to change one is to change what subscribers see.
 
-from tests.contract.golden import DIRECTORY, examples, golden, path_of, text
+With `--new` only those that are not there yet: of types that have just got an example.
+"""
 
-DIRECTORY.mkdir(exist_ok=True)
-for stale in DIRECTORY.glob("*.json"):
-    stale.unlink()
-for example in examples():
-    path_of(example.name).write_bytes(text(golden(example)))
+import sys
+
+from tests.contract.golden import DIRECTORY, examples, file_name, golden, path_of, text
+
+wanted = {path_of(file_name(example)): example for example in examples()}
+if sys.argv[1:] == ["--new"]:
+    wanted = {path: example for path, example in wanted.items() if not path.exists()}
+else:
+    for stale in DIRECTORY.glob("*.json"):
+        stale.unlink()
+for path, example in wanted.items():
+    path.write_bytes(text(golden(example)))

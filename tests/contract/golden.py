@@ -11,9 +11,11 @@ from consumers.handover import Row
 from consumers.projections import all_tables
 from ingest.contract.catalogue import catalogue
 from ingest.contract.codec import decode, encode
+from ingest.contract.envelope import Source
 from ingest.contract.record import Record
 from ingest.handover import Claims
 from ingest.normalising import normalise
+from ingest.verifying.claims import format_of
 from tests.emulator.school import LiveEvent, Notice, School, timed
 
 DIRECTORY = Path(__file__).parent / "golden"
@@ -26,19 +28,26 @@ def examples() -> Iterator[LiveEvent | Notice]:
     school = School.from_seed(7)
     for name in school.corpus.event_names:
         yield school.live_event(0, name=name)
+    for name in school.corpus.caliper_names:
+        yield school.caliper_event(0, name=name)
     for name in school.corpus.notice_types:
         yield school.notice(0, name)
 
 
+def file_name(example: LiveEvent | Notice) -> str:
+    """The name of an example's file, less its suffix: the type, and Caliper's mark."""
+    return f"{example.name}__caliper" if "data" in example.claims else example.name
+
+
 def path_of(name: str) -> Path:
-    """Where the golden example of a type is."""
+    """Where the golden example of that file name is."""
     return DIRECTORY / f"{name}.json"
 
 
 def golden(example: LiveEvent | Notice) -> dict[str, Any]:
     """What the programs make of an example today."""
     claims = timed(example.claims, int(RECEIVED_AT))
-    record = encode(normalise(_verified(claims)), prefix=PREFIX)
+    record = encode(normalise(verified(claims)), prefix=PREFIX)
     return {"signed": claims, "record": _shown(record), "rows": rows(record)}
 
 
@@ -70,11 +79,12 @@ def text(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _verified(claims: dict[str, Any]) -> Claims:
-    is_notice = "metadata" not in claims
+def verified(claims: dict[str, Any]) -> Claims:
+    """What the verifier makes of an example's claims."""
+    source: Source = "live-events" if "subscription" in claims else "pns"
     return Claims(
-        source="pns" if is_notice else "live-events",
-        format="pns" if is_notice else "canvas",
+        source=source,
+        format=format_of(claims, source),
         issuer=claims["iss"],
         tenant="school",
         received_at=RECEIVED_AT,
@@ -99,4 +109,6 @@ def _row(row: Row) -> dict[str, Any]:
         for name, value in row.values.items()
         if value is not None and not (row.table == "events" and name in ("metadata", "body"))
     }
-    return {"table": row.table, "values": values}
+    return {"table": row.table, "values": values} | (
+        {"unknown": row.unknown} if row.unknown else {}
+    )

@@ -116,6 +116,7 @@ def _passes(change: dict[str, Any], *, body: dict[str, Any] | None = None) -> se
         ({"event_type": "course_created"}, {}),
         ({"source": "pns"}, {}),
         ({"issues": "body.score"}, {"score": "eleven"}),
+        ({"format": "caliper"}, {"actor": "somebody"}),
     ],
 )
 def test_value_of_another_type_fails_where_it_is_not_named(
@@ -138,6 +139,7 @@ def test_value_of_another_type_fails_where_it_is_not_named(
         ({"event_time": "2026-01-01T00:00:00.123456789Z"}, {}),
         ({"hostname": 5, "issues": ["metadata.hostname"]}, {}),
         ({"format": "caliper"}, {"score": "eleven"}),
+        ({"format": "caliper", "issues": ["body.actor"]}, {"actor": "somebody"}),
     ],
 )
 def test_what_the_contract_allows_passes(metadata: dict[str, Any], body: dict[str, Any]) -> None:

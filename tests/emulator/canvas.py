@@ -186,6 +186,7 @@ class Canvas:
         repeat_delay_s: float = 0,
         quoted_share: float = 0,
         forged_share: float = 0,
+        caliper_share: float = 0,
         retries: int = 0,
         resign_retries: bool = False,
         retry_plan: RetryPlan | None = None,
@@ -194,14 +195,20 @@ class Canvas:
         """Send `count` new Live Events to the receiver at base address `url`.
 
         `rate` is in events a second, 0 for as fast as it goes; the shares are those of `Mix`.
-        `name` sends one type only; KeyError when the corpus lacks it. `retries` is for short
+        `caliper_share` of the events are in Caliper format. `name` sends one type only; KeyError
+        when the corpus lacks it in a format that is asked for. `retries` is for short
         interruptions: so many, soon, and new events wait for them. `retry_plan` goes before it.
         """
-        if name is not None and name not in self.school.corpus.event_names:
+        corpus = self.school.corpus
+        wanted = [corpus.event_names] if caliper_share < 1 else []
+        wanted += [corpus.caliper_names] if caliper_share > 0 else []
+        if name is not None and not all(name in names for names in wanted):
             raise KeyError(name)
         mix = Mix(repeats=repeat_share, repeat_delay_s=repeat_delay_s, forged=forged_share)
         numbers = self._take_events(count)
-        genuine = event_jobs(self._office, numbers, name=name, quoted=quoted_share)
+        genuine = event_jobs(
+            self._office, numbers, name=name, quoted=quoted_share, caliper=caliper_share
+        )
         return await self._send(
             url,
             self._blended(genuine, mix),
@@ -226,6 +233,7 @@ class Canvas:
         repeat_delay_s: float = 0,
         quoted_share: float = 0,
         forged_share: float = 0,
+        caliper_share: float = 0,
         retry_plan: RetryPlan = NO_RETRIES,
         on_progress: Progress | None = None,
     ) -> Report:
@@ -240,7 +248,13 @@ class Canvas:
         if until is None and duration_s is None:
             raise ValueError("a stream needs `until` or `duration_s`")
         genuine = mingled(
-            event_jobs(self._office, self._endless_events(), name=None, quoted=quoted_share),
+            event_jobs(
+                self._office,
+                self._endless_events(),
+                name=None,
+                quoted=quoted_share,
+                caliper=caliper_share,
+            ),
             self._endless_notices(notice_batch),
             notice_share=notice_share,
             seed=self.school.seed,

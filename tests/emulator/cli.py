@@ -64,7 +64,10 @@ def cli() -> None:
 @sends
 def run(*, as_json: bool, **given: Any) -> None:
     """Show the keys, send events and notices, and report how they were answered."""
-    _known_type(given["name"], load_corpus().event_names)
+    corpus = load_corpus()
+    _known_type(given["name"], corpus.event_names)
+    if given["caliper_share"]:
+        _known_type(given["name"], corpus.caliper_names)
     site, sending = _parted(given)
     _report(site, lambda canvas, look: _send_all(canvas, look, **sending), as_json=as_json)
 
@@ -219,6 +222,7 @@ async def _send_all(
     batch: int,
     name: str | None,
     quoted_share: float,
+    caliper_share: float,
     retries: int,
     retry_plan: RetryPlan | None,
     **shared: Any,
@@ -231,6 +235,7 @@ async def _send_all(
                 count=events,
                 name=name,
                 quoted_share=quoted_share,
+                caliper_share=caliper_share,
                 retries=retries,
                 retry_plan=retry_plan,
                 on_progress=_both(progress("events"), look),

@@ -16,11 +16,14 @@ from tests.emulator.templates import NOTICE_CLAIM
 
 
 def event_content_key(claims: Mapping[str, Any]) -> str:
-    """64 hex digits that name a Live Event. KeyError when `metadata` or `body` is missing."""
-    subscription = claims.get("subscription") or {}
-    return _digest(
-        ["canvas", claims.get("iss"), subscription.get("id"), claims["metadata"], claims["body"]]
-    )
+    """64 hex digits that name a Live Event, in either format.
+
+    KeyError when `metadata` or `body` is missing, or in Caliper format the event's id.
+    """
+    sender = [claims.get("iss"), (claims.get("subscription") or {}).get("id")]
+    if "data" in claims:
+        return _digest(["caliper", *sender, claims["data"][0]["id"]])
+    return _digest(["canvas", *sender, claims["metadata"], claims["body"]])
 
 
 def notice_content_key(claims: Mapping[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
 A Live Events example is an object with `event_name`, `kind`, `body`, and at will `metadata`
 (members laid over the kind's usual ones), `absent` (usual members left out) and `note` (what is odd
-about it). A notice example has `notice_type`, `claims`, and at will `sub` and `note`; a claim whose
+about it). A Caliper example has `event_name` (which the event does not state, but a correct
+receiver finds), `kind`, `event` (members laid over the kind's usual ones), and at will `absent` and
+`note`. A notice example has `notice_type`, `claims`, and at will `sub` and `note`; a claim whose
 name holds "://" is named in full, any other stands under the LTI claim prefix.
 """
 
@@ -22,6 +24,7 @@ Kind = Literal["user", "anonymous", "system", "service", "bare"]
 another service (New Quizzes), or nobody (no context at all)."""
 
 _EVENT_MEMBERS = {"event_name", "kind", "note", "metadata", "absent", "body"}
+_CALIPER_MEMBERS = {"event_name", "kind", "note", "absent", "event"}
 _NOTICE_MEMBERS = {"notice_type", "note", "sub", "claims"}
 
 
@@ -41,6 +44,16 @@ class EventExample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaliperExample:
+    """One Live Event in Caliper format as it might be sent, before ids and times are drawn."""
+
+    event_name: str
+    kind: Kind
+    event: Mapping[str, Any]
+    absent: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeExample:
     """One platform notification as it might be sent, before ids and times are drawn."""
 
@@ -54,12 +67,18 @@ class Corpus:
     """All examples, in the order of their names."""
 
     events: tuple[EventExample, ...]
+    caliper: tuple[CaliperExample, ...]
     notices: tuple[NoticeExample, ...]
 
     @property
     def event_names(self) -> tuple[str, ...]:
         """Every event name once, sorted."""
         return tuple(sorted({example.event_name for example in self.events}))
+
+    @property
+    def caliper_names(self) -> tuple[str, ...]:
+        """The name of every event that there are Caliper examples of once, sorted."""
+        return tuple(sorted({example.event_name for example in self.caliper}))
 
     @property
     def notice_types(self) -> tuple[str, ...]:
@@ -71,9 +90,11 @@ class Corpus:
 def load_corpus(directory: Path = EXAMPLES_DIR) -> Corpus:
     """Read all examples under `directory`. CorpusError when one is not as described above."""
     events = [_event(*entry) for entry in _entries(directory / "live_events")]
+    caliper = [_caliper(*entry) for entry in _entries(directory / "caliper")]
     notices = [_notice(*entry) for entry in _entries(directory / "notices")]
     return Corpus(
         events=tuple(sorted(events, key=lambda example: example.event_name)),
+        caliper=tuple(sorted(caliper, key=lambda example: example.event_name)),
         notices=tuple(sorted(notices, key=lambda example: example.notice_type)),
     )
 
@@ -93,15 +114,30 @@ def _entries(directory: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _event(place: str, example: dict[str, Any]) -> EventExample:
     _check(place, example, _EVENT_MEMBERS, {"event_name": str, "kind": str, "body": dict})
-    if example["kind"] not in get_args(Kind):
-        raise CorpusError(f"{place}: unknown kind {example['kind']!r}")
     return EventExample(
         event_name=example["event_name"],
-        kind=example["kind"],
+        kind=_kind(place, example),
         body=example["body"],
         metadata=example.get("metadata", {}),
         absent=frozenset(example.get("absent", ())),
     )
+
+
+def _caliper(place: str, example: dict[str, Any]) -> CaliperExample:
+    _check(place, example, _CALIPER_MEMBERS, {"event_name": str, "kind": str, "event": dict})
+    return CaliperExample(
+        event_name=example["event_name"],
+        kind=_kind(place, example),
+        event=example["event"],
+        absent=frozenset(example.get("absent", ())),
+    )
+
+
+def _kind(place: str, example: dict[str, Any]) -> Kind:
+    kind: Kind = example["kind"]
+    if kind not in get_args(Kind):
+        raise CorpusError(f"{place}: unknown kind {kind!r}")
+    return kind
 
 
 def _notice(place: str, example: dict[str, Any]) -> NoticeExample:

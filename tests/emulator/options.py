@@ -58,6 +58,7 @@ _sending = (
     ),
     click.option("--quoted-share", type=share, default=0, help="Share of tokens in JSON quotes."),
     click.option("--forged-share", type=share, default=0, help="Forgeries per genuine request."),
+    click.option("--caliper-share", type=share, default=0, help="Share in Caliper format."),
     click.option(
         "--canvas-retries",
         is_flag=True,

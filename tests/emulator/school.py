@@ -9,11 +9,12 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from tests.emulator.content import event_content_key, notice_content_key
-from tests.emulator.corpus import Corpus, EventExample, load_corpus
+from tests.emulator.corpus import CaliperExample, Corpus, EventExample, load_corpus
 from tests.emulator.templates import (
+    CALIPER,
     DEPLOYMENT_CLAIM,
     METADATA,
     NOTICE_CLAIM,
@@ -34,9 +35,12 @@ _SHARD = 1093  # the examples' shard: global ids beyond 2^53, which a double can
 _LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
 
 
+_Example = TypeVar("_Example", EventExample, CaliperExample)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveEvent:
-    """One event: its name, and its claims without `iat` and `exp`."""
+    """One event in either format: its name, and its claims without `iat` and `exp`."""
 
     name: str
     claims: Mapping[str, Any]
@@ -121,10 +125,30 @@ class School:
         rng = self._rng(stream, number)
         at = self._time(number, rng)
         vary = Variation(rng, at, self._fixed_members())
-        example = self._event_example(number, name)
+        example = self._example(self.corpus.events, number, name)
         claims = {
             "metadata": self._metadata(example, at, rng, vary),
             "body": vary.apply(dict(example.body)),
+            "subscription": {"id": self.subscription_id, "owner_id": self.subscription_owner_id},
+            "iss": self.live_events_issuer,
+        }
+        return LiveEvent(name=example.event_name, claims=claims)
+
+    def caliper_event(
+        self, number: int, *, name: str | None = None, stream: str = "caliper"
+    ) -> LiveEvent:
+        """The Caliper event with this number; otherwise as `live_event`."""
+        rng = self._rng(stream, number)
+        at = self._time(number, rng)
+        vary = Variation(rng, at, {**self._fixed_members(), **drawn_request(rng)})
+        example = self._example(self.corpus.caliper, number, name)
+        usual = {n: v for n, v in CALIPER[example.kind].items() if n not in example.absent}
+        own = {"id": f"urn:uuid:{drawn_uuid(rng)}", "eventTime": _iso(at)}
+        claims = {
+            "sensor": f"https://{self.hostname}/",
+            "sendTime": _iso(at + timedelta(milliseconds=rng.randrange(900, 6_000))),
+            "dataVersion": usual["@context"],
+            "data": [vary.apply({**usual, **example.event}) | own],
             "subscription": {"id": self.subscription_id, "owner_id": self.subscription_owner_id},
             "iss": self.live_events_issuer,
         }
@@ -156,8 +180,7 @@ class School:
         """`count` notices of one type, as one POST carries them, numbered from `first`."""
         return tuple(self.notice(n, notice_type) for n in range(first, first + count))
 
-    def _event_example(self, number: int, name: str | None) -> EventExample:
-        examples = self.corpus.events
+    def _example(self, examples: tuple[_Example, ...], number: int, name: str | None) -> _Example:
         if name is not None:
             examples = tuple(e for e in examples if e.event_name == name)
             if not examples:

@@ -59,6 +59,88 @@ METADATA: Final[Mapping[Kind, Mapping[str, Any]]] = {
     "bare": {"producer": "canvas"},
 }
 
+CANVAS: Final = "com.instructure.canvas"
+
+_CALIPER_ACCOUNT = {name: value for name, value in _ACCOUNT.items() if name != "producer"}
+
+_CALIPER_BASE = {
+    "@context": "http://purl.imsglobal.org/ctx/caliper/v1p1",
+    "edApp": {"id": "http://www.canvaslms.com/", "type": "SoftwareApplication"},
+}
+
+_CALIPER_COURSE = {
+    "id": "urn:instructure:canvas:course:10930000000002204",
+    "type": "CourseOffering",
+    "extensions": {CANVAS: {"context_type": "Course", "entity_id": "10930000000002204"}},
+}
+
+_CALIPER_REQUEST = {
+    "session": {"id": "urn:instructure:canvas:session:5bd0e2c1f7a94e3388d6b01c29f4a7e6"}
+    | {"type": "Session"},
+    "extensions": {
+        CANVAS: {
+            "hostname": "set by the school",
+            "request_id": "drawn",
+            "user_agent": "drawn",
+            "client_ip": "drawn",
+            "request_url": "https://campus.example.edu/api/v1/courses/204/things",
+            "version": "1.0.0",
+        }
+    },
+}
+
+_CALIPER_NOBODY = {
+    "id": "urn:instructure:canvas:user:0",
+    "type": "Person",
+    "extensions": {CANVAS: {**_CALIPER_ACCOUNT, "entity_id": "0"}},
+}
+
+CALIPER: Final[Mapping[Kind, Mapping[str, Any]]] = {
+    "user": {
+        **_CALIPER_BASE,
+        **_CALIPER_REQUEST,
+        "actor": {
+            "id": "urn:instructure:canvas:user:10930000000004501",
+            "type": "Person",
+            "extensions": {
+                CANVAS: {
+                    **_CALIPER_ACCOUNT,
+                    "user_login": "staff-501",
+                    "user_sis_id": "T-501",
+                    "entity_id": "10930000000004501",
+                }
+            },
+        },
+        "group": _CALIPER_COURSE,
+        "membership": {
+            "id": "urn:instructure:canvas:course:10930000000002204:Instructor:10930000000004501",
+            "type": "Membership",
+            "member": {"id": "urn:instructure:canvas:user:10930000000004501", "type": "Person"},
+            "organization": {
+                "id": "urn:instructure:canvas:course:10930000000002204",
+                "type": "CourseOffering",
+            },
+            "roles": ["Instructor"],
+        },
+        "referrer": "https://campus.example.edu/courses/204",
+    },
+    "anonymous": {
+        **_CALIPER_BASE,
+        **_CALIPER_REQUEST,
+        "actor": _CALIPER_NOBODY,
+        "group": _CALIPER_COURSE,
+    },
+    "system": {
+        **_CALIPER_BASE,
+        "actor": _CALIPER_NOBODY,
+        "group": _CALIPER_COURSE,
+        "extensions": {CANVAS: {**_JOB, "version": "1.0.0"}},
+    },
+    "service": {**_CALIPER_BASE, "actor": _CALIPER_NOBODY},
+    "bare": dict(_CALIPER_BASE),
+}
+"""The members that most Caliper events of a kind have. How those of jobs look is not documented."""
+
 _USER_AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64; rv:147.0) Gecko/20100101 Firefox/147.0",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0",

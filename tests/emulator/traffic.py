@@ -125,6 +125,7 @@ class EventJob:
     key: SigningKey
     signed_at_s: int
     quoted: bool = False
+    caliper: bool = False
     role: Role = "genuine"
 
     def __call__(self, attempt: int, /) -> Outgoing:
@@ -134,7 +135,9 @@ class EventJob:
 
     def signed(self, attempt: int = 1) -> SignedEvent:
         """The event, signed."""
-        event = self.office.school.live_event(self.number, name=self.name)
+        school = self.office.school
+        make = school.caliper_event if self.caliper else school.live_event
+        event = make(self.number, name=self.name)
         job = self if attempt == 1 else self._anew(attempt - 1)
         return SignedEvent(
             number=self.number,
@@ -214,10 +217,19 @@ class NoticesJob:
 
 
 def event_jobs(
-    office: Office, numbers: Iterable[int], *, name: str | None, quoted: float
+    office: Office,
+    numbers: Iterable[int],
+    *,
+    name: str | None,
+    quoted: float,
+    caliper: float = 0,
 ) -> Iterator[EventJob]:
-    """The events of these numbers, signed for the moment in which they are asked for."""
+    """The events of these numbers, signed for the moment in which they are asked for.
+
+    `quoted` of them have their token in quotes, `caliper` of them are in that format.
+    """
     rng = random.Random(f"{office.school.seed}/quoted")
+    formats = random.Random(f"{office.school.seed}/caliper")
     for number in numbers:
         yield EventJob(
             office=office,
@@ -226,6 +238,7 @@ def event_jobs(
             key=office.key("live-events", number),
             signed_at_s=office.time_s(),
             quoted=rng.random() < quoted,
+            caliper=formats.random() < caliper,
         )
 
 

@@ -3,6 +3,7 @@
 Ids: the last three characters of every id are drawn anew, digit for digit and letter for letter.
 Ids that end alike in the example end alike in the event too, so that a local id, a global id and a
 UUID of the same user still belong together. There are at most 1,000 of each thing: entities recur.
+Addresses stay, and so does user 0, which is nobody.
 
 Times: every time is moved by the distance between the event's time and `EXAMPLE_TIME`, keeping its
 form: separator, fraction and offset stay as written.
@@ -67,7 +68,7 @@ class Variation:
         return (datetime.fromisoformat(text) + self._shift).isoformat(sep=text[10])
 
     def _identifier(self, text: str) -> str:
-        if len(text) <= _DRAWN_CHARACTERS:
+        if len(text) <= _DRAWN_CHARACTERS or "://" in text or text.endswith(":0"):
             return text
         stem, ending = text[:-_DRAWN_CHARACTERS], text[-_DRAWN_CHARACTERS:]
         if ending not in self._endings:

@@ -14,7 +14,9 @@ from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from tests.property.json_values import ODD, ODD_OBJECTS
 from tests.support.builders import (
+    CANVAS,
     NOTICE_CLAIM,
+    caliper_claims,
     live_event,
     live_event_claims,
     notice,
@@ -36,6 +38,13 @@ _DELICATE = st.fixed_dictionaries(
         "\x00": ODD,
         "\\u0000": ODD,
     },
+)
+_ENTITIES = st.fixed_dictionaries(
+    {
+        "id": ODD
+        | st.sampled_from(["urn:instructure:canvas:user:\x00", "urn:instructure:canvas:x:1"])
+    },
+    optional={"type": ODD, "extensions": ODD | st.fixed_dictionaries({CANVAS: ODD | _DELICATE})},
 )
 _URIS = st.sampled_from(["https://a.example.edu/x", "https://b.example.edu/x", "urn://y/", "://"])
 
@@ -66,7 +75,24 @@ def _notices(draw: st.DrawFn) -> Claims:
     return notice(payload, irregular=True, deployment_id=deployment)
 
 
-_CLAIMS = _live_events() | _notices()
+@st.composite
+def _caliper_events(draw: st.DrawFn) -> Claims:
+    members = {
+        "id": draw(_EVENT_NAMES),
+        "type": draw(_EVENT_NAMES),
+        "actor": draw(ODD | _ENTITIES),
+        "object": draw(ODD | _ENTITIES),
+        "group": draw(ODD | _ENTITIES),
+        "session": draw(ODD | _ENTITIES),
+        "extensions": draw(ODD | st.fixed_dictionaries({CANVAS: _DELICATE})),
+    }
+    others = draw(ODD_OBJECTS) | draw(_DELICATE)
+    event = draw(ODD_OBJECTS) | {"eventTime": draw(ODD), "action": draw(ODD)} | members
+    payload = {**others, **caliper_claims(data=[event]), "subscription": draw(ODD | ODD_OBJECTS)}
+    return live_event(payload, irregular=True, format_="caliper")
+
+
+_CLAIMS = _live_events() | _notices() | _caliper_events()
 
 
 @given(claims=_CLAIMS)
@@ -93,7 +119,7 @@ def test_event_id_is_the_same_in_any_order_and_under_any_signature(
     again = (
         notice(payload, irregular=True)
         if claims.source == "pns"
-        else live_event(payload, irregular=True)
+        else live_event(payload, irregular=True, format_=claims.format)
     )
     assert event_id(again) == event_id(claims) == normalise(claims).event_id
     assert len(event_id(claims)) == 64

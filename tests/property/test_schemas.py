@@ -18,6 +18,8 @@ from ingest.normalising import normalise
 from tests.property.json_values import ODD, ODD_OBJECTS
 from tests.support.builders import (
     NOTICE_CLAIM,
+    caliper_claims,
+    caliper_entity,
     live_event,
     live_event_claims,
     notice,
@@ -55,7 +57,17 @@ def _notices(draw: st.DrawFn) -> Claims:
     return notice(claims, irregular=True)
 
 
-@given(claims=_live_events() | _notices())
+@st.composite
+def _caliper_events(draw: st.DrawFn) -> Claims:
+    shape = draw(st.sampled_from([shape for entry in _TYPES for shape in entry.caliper]))
+    own: dict[str, Any] = {"id": "x", "type": shape.type, "action": shape.action}
+    if draw(st.booleans()):
+        own["object"] = caliper_entity("x", "7", shape.object) | {"id": f"{shape.prefix}:7"}
+    claims = caliper_claims(data=[{**draw(_some(list(catalogue().caliper_fields))), **own}])
+    return live_event({**draw(_some(_METADATA)), **claims}, irregular=True, format_="caliper")
+
+
+@given(claims=_live_events() | _notices() | _caliper_events())
 def test_record_follows_the_schema_that_its_headers_name(claims: Claims) -> None:
     record = encode(normalise(claims), prefix="p")
     name = dict(record.headers)["ce_dataschema"].decode().rpartition(":")[2]

@@ -1,12 +1,14 @@
 """What every sink does: subclass `SinkBehaviour` and provide the fixture `store`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from consumers.batch import Batch
-from consumers.handover import ColumnType, NextOffsets, Partition, Row
+from consumers.handover import NextOffsets, Partition, Row
 from consumers.sinks.base import Sink
+from ingest.contract.tables import ColumnType
 
 SOURCE_ID = "log-1"
 ONE = Partition("reservoir.live-events.one.v1", 0)
@@ -45,6 +47,11 @@ def row(number: int, *, table: str = "things", keeps_time: bool = True, **values
         values=ours | values,
         repeats_keep_time=keeps_time,
     )
+
+
+def with_unknown(number: int, /, **fields: Any) -> Row:
+    """A row of an event with fields that nobody told us of; `_` in a name stands for a space."""
+    return replace(row(number), unknown={n.replace("_", " "): v for n, v in fields.items()})
 
 
 def batch(
@@ -130,6 +137,83 @@ class SinkBehaviour:
         assert (first["whole"], first.get("whole__text")) == (1, None)
         assert (second["whole"], second["whole__text"], second["late"]) == (None, "many", 2.5)
         assert (third["whole"], third.get("late")) == (3, None)
+
+    async def test_unknown_fields_get_columns_of_their_values_types(self, store: Store) -> None:
+        values = {"n": 3, "x": 0.5, "yes": True, "s": "eins", "o": {"a": 1}, "l": [], "none": None}
+        await (await store.sink()).write(batch([with_unknown(1, **values)]))
+        (found,) = await store.rows("things")
+        assert {name: found.get(name) for name in values} == {**values, "o": '{"a":1}', "l": "[]"}
+        assert "none" not in found
+
+    async def test_unknown_field_keeps_its_column_in_later_batches(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([with_unknown(1, Gate_width=3)]))
+        await sink.write(batch([row(2)]))
+        again = replace(row(3), unknown={"gate_width": 4, "Gate width": 5})
+        await (await store.sink()).write(batch([again]))
+        found = await store.rows("things")
+        assert [each.get("gate_width") for each in found] == [3, None, 5]
+        assert found[2]["gate_width__2"] == 4
+
+    async def test_unknown_field_of_another_type_later_goes_to_its_twin(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([with_unknown(1, w=3), with_unknown(2, w="wide")]))
+        await sink.write(batch([with_unknown(3, w={"m": 3}), with_unknown(4, w=4)]))
+        found = await store.rows("things")
+        assert [each["w"] for each in found] == [3, None, None, 4]
+        assert [each["w__text"] for each in found] == [None, "wide", '{"m":3}', None]
+
+    async def test_unknown_field_takes_nobodys_column(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([replace(row(1, text="ours"), unknown={"TEXT": "x"})]))
+        await sink.write(batch([replace(row(2, text="ours"), unknown={"text__text": "y"})]))
+        found = await store.rows("things")
+        assert [(each["text"], each["text__2"]) for each in found] == [
+            ("ours", "x"),
+            ("ours", None),
+        ]
+        assert found[1]["text__text__2"] == "y"
+
+    async def test_two_hundred_unknown_fields_have_columns(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([with_unknown(1, **{f"f{n}": n for n in range(150)})]))
+        await sink.write(batch([with_unknown(2, **{f"g{n}": n for n in range(150)}, f7="x")]))
+        assert await sink.write(batch([with_unknown(3, late=1)])) == {"things": 1}
+        found = await store.rows("things")
+        unknown = found[0].keys() - COLUMNS.keys()
+        assert unknown == {f"f{n}" for n in range(150)} | {f"g{n}" for n in range(50)} | {
+            "f7__text"
+        }
+
+    async def test_field_that_became_known_keeps_its_column_and_its_type(
+        self, store: Store
+    ) -> None:
+        sink = await store.sink()
+        await sink.write(batch([with_unknown(1, width=3), with_unknown(2, at="x", l=[1])]))
+        columns: Mapping[str, ColumnType] = {
+            **COLUMNS, "width": "TEXT", "at": "TIMESTAMPTZ", "l": "TEXT",
+        }  # fmt: skip
+        known: dict[str, Any] = {"width": "broad", "at": NOON, "l": "many"}
+        later = [
+            replace(row(3, **known), columns=columns),
+            replace(row(4, width="5"), columns=columns),
+        ]
+        await sink.write(batch(later))
+        found = await store.rows("things")
+        assert [each["width"] for each in found] == [3, None, None, None]
+        assert [each["width__text"] for each in found] == [None, None, "broad", "5"]
+        assert found[2]["at"] == "2026-09-07T12:00:00+00:00"
+        assert found[2]["l"] == '"many"'
+
+    async def test_known_field_takes_the_column_of_another_unknown_one(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([with_unknown(1, Gate_width=3)]))
+        columns: Mapping[str, ColumnType] = {**COLUMNS, "gate_width": "BIGINT"}
+        both = replace(row(2, gate_width=4), columns=columns, unknown={"Gate width": 5})
+        await sink.write(batch([both]))
+        found = await store.rows("things")
+        assert [each["gate_width"] for each in found] == [3, 4]
+        assert [each["gate_width__2"] for each in found] == [None, 5]
 
     async def test_nothing_is_stored_at_first(self, store: Store) -> None:
         assert await (await store.sink()).stored_offsets(SOURCE_ID) == {}

@@ -29,6 +29,8 @@ TENANT = "north-campus"
 
 _LTI = "https://purl.imsglobal.org/spec/lti/claim/"
 NOTICE_CLAIM = _LTI + "notice"
+CANVAS = "com.instructure.canvas"
+"""Under which name Caliper's extensions have Canvas's."""
 DEPLOYMENT_CLAIM = _LTI + "deployment_id"
 
 KeyName = Literal["current", "stranger"]
@@ -63,6 +65,68 @@ def live_event_metadata(**members: Any) -> dict[str, Any]:
         "user_id": "10000000000042",
         "request_id": "request-11",
         **members,
+    }
+
+
+def caliper_claims(**members: Any) -> dict[str, Any]:
+    """Claims of a Live Event in Caliper format; `members` replace whole top-level claims."""
+    return {
+        "iss": LIVE_EVENTS_ISSUER,
+        "iat": int(NOW_S) - 5,
+        "exp": int(NOW_S) + 3595,
+        "subscription": {"id": SUBSCRIPTION, "owner_id": "10000000000042"},
+        "sensor": "https://canvas.example.edu/",
+        "sendTime": "2026-09-21T14:13:16.000Z",
+        "dataVersion": "http://purl.imsglobal.org/ctx/caliper/v1p1",
+        "data": [caliper_event()],
+        **members,
+    }
+
+
+def caliper_event(**members: Any) -> dict[str, Any]:
+    """The Caliper event of a course that a person made."""
+    return {
+        "@context": "http://purl.imsglobal.org/ctx/caliper/v1p1",
+        "id": "urn:uuid:0b7d5a52-7c1e-4f0c-9a34-5d2f7e1c8a60",
+        "type": "Event",
+        "action": "Created",
+        "eventTime": "2026-09-21T14:13:15.250Z",
+        "actor": caliper_entity(
+            "user",
+            "10000000000042",
+            "Person",
+            user_login="mjolsen",
+            user_sis_id=None,
+            root_account_id="10000000000001",
+            root_account_uuid=ROOT_ACCOUNT,
+            root_account_lti_guid="guid-of-north-campus",
+        ),
+        "object": caliper_entity("course", "10000000003012", "CourseOffering"),
+        "group": caliper_entity(
+            "course", "10000000003000", "CourseOffering", context_type="Course"
+        ),
+        "session": {"id": "urn:instructure:canvas:session:5e55", "type": "Session"},
+        "referrer": "https://canvas.example.edu/accounts/1",
+        "extensions": {
+            CANVAS: {
+                "hostname": "canvas.example.edu",
+                "request_id": "request-11",
+                "user_agent": "Browser/1.0",
+                "client_ip": "203.0.113.9",
+                "request_url": "https://canvas.example.edu/courses",
+                "version": "1.0.0",
+            }
+        },
+        **members,
+    }
+
+
+def caliper_entity(kind: str, id_: str, entity_type: str, **extensions: Any) -> dict[str, Any]:
+    """Something that a Caliper event names, with Canvas's extensions."""
+    return {
+        "id": f"urn:instructure:canvas:{kind}:{id_}",
+        "type": entity_type,
+        "extensions": {CANVAS: {"entity_id": id_, **extensions}},
     }
 
 

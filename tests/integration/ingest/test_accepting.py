@@ -106,24 +106,18 @@ async def test_an_event_that_nobody_claims_is_quarantined_whole(site: Site) -> N
     await assert_quarantined(site, token, token, "tenant_unknown")
 
 
-async def test_a_caliper_event_is_quarantined_whole(site: Site) -> None:
-    account = {"root_account_uuid": site.canvas.school.root_account_uuid}
-    entry = {
-        "id": "urn:uuid:4c1d8f4e-6f0e-4a8b-9b1f-3d7c5a9e2b60",
-        "type": "Event",
-        "action": "Modified",
-        "extensions": {"com.instructure.canvas": account},
-        "actor": {"extensions": {"com.instructure.canvas": account}},
-    }
-    claims = {
-        "iss": site.canvas.live_events_issuer,
-        "subscription": {"id": site.canvas.school.subscription_id},
-        "sensor": "https://campus.example.edu/",
-        "sendTime": "2026-03-02T15:00:00.000Z",
-        "dataVersion": "http://purl.imsglobal.org/ctx/caliper/v1p1",
-        "data": [entry],
-    }
-    token = site.signed(claims)
+async def test_a_caliper_event_is_published_to_the_topic_of_its_type(site: Site) -> None:
+    event = site.canvas.school.caliper_event(8, name="grade_change", stream="by hand")
+    receipt = await accepted(site, site.signed(event.claims))
+    assert receipt == {"outcome": "published", "event_id": event.content_key()}
+    (record,) = records_of(site, receipt["event_id"])
+    assert record.topic == "canvas.live-events.grade-change.v1"
+
+
+async def test_a_caliper_event_without_a_type_is_quarantined_whole(site: Site) -> None:
+    claims = site.canvas.school.caliper_event(9, stream="by hand").claims
+    entry = {name: value for name, value in claims["data"][0].items() if name != "type"}
+    token = site.signed({**claims, "data": [entry]})
     await assert_quarantined(site, token, token, "unsupported_format")
 
 

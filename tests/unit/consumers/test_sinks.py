@@ -9,9 +9,9 @@ import duckdb
 import pytest
 
 from consumers.errors import StartupError
-from consumers.handover import ColumnType
 from consumers.sinks.duckdb import DuckDBSink
 from consumers.sinks.memory import MemorySink, MemoryStore
+from ingest.contract.tables import ColumnType
 from tests.suites.sinks import ONE, SOURCE_ID, SinkBehaviour, batch, row
 
 FIRST_TABLES: Mapping[str, Mapping[str, ColumnType]] = {

@@ -68,6 +68,18 @@ def test_every_type_says_what_it_is_about(entry: EventType) -> None:
     assert entry.about.strip()
 
 
+def test_every_heading_has_types_and_every_type_a_heading() -> None:
+    assert {entry.category for entry in _ENTRIES} == catalogue().categories.keys()
+
+
+@pytest.mark.parametrize("entry", _ENTRIES, ids=lambda entry: entry.name)
+def test_mark_of_deletion_is_in_a_declared_field(entry: EventType) -> None:
+    path = (entry.deleted_when or "always").partition("=")[0].partition(".")[0]
+    assert path == "always" or path in entry.fields
+    # what is deleted, or changed, has an id
+    assert entry.key or not (entry.deleted_when or entry.carries)
+
+
 @pytest.mark.parametrize(
     ("source", "name", "table"),
     [

@@ -55,6 +55,22 @@ async def test_calls_go_on_where_the_last_one_stopped(canvas: Canvas) -> None:
     assert canvas.oracle.accepted == {canvas.school.live_event(n).content_key() for n in range(15)}
 
 
+async def test_a_share_of_the_events_is_in_caliper_format(canvas: Canvas) -> None:
+    async with receiver_stub(accept) as receiver:
+        await canvas.send_events(receiver.url, count=40, caliper_share=0.5)
+        await canvas.send_events(receiver.url, count=3, caliper_share=1, name="logged_in")
+    claims = [jwt.decode(b, options={"verify_signature": False}) for b in receiver.bodies]
+    assert 10 < sum("data" in c for c in claims[:40]) < 30
+    assert {c["data"][0]["action"] for c in claims[40:]} == {"LoggedIn"}
+    assert len(canvas.oracle.accepted) == 43
+
+
+async def test_a_type_without_a_caliper_example_is_a_key_error(canvas: Canvas) -> None:
+    for share, name in ((0.5, "heartbeat"), (0.5, "caliper.view_event.viewed"), (0, "x")):
+        with pytest.raises(KeyError):
+            await canvas.send_events("http://127.0.0.1:9", count=1, caliper_share=share, name=name)
+
+
 async def test_the_oracle_keeps_what_was_answered_2xx_and_nothing_else(canvas: Canvas) -> None:
     refused: set[str] = set()
 

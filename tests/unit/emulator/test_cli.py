@@ -110,6 +110,13 @@ def test_run_reports_records_and_writes_the_tenants_file(
     assert "[[tenant.live_events]]" in tenants.read_text()
 
 
+def test_a_type_without_a_caliper_example_is_wrong_usage() -> None:
+    url = "http://127.0.0.1:9"
+    result = _run("run", "--target-url", url, "--type", "heartbeat", "--caliper-share", "0.1")
+    assert result.exit_code == 2
+    assert "heartbeat" in result.stderr
+
+
 def test_run_fails_when_nobody_answers(keys_dir: str) -> None:
     result = _run(
         "run", "--target-url", "http://127.0.0.1:9", "--events", "2", "--port", "0",

@@ -50,6 +50,12 @@ def test_it_has_every_notice_type(corpus: Corpus) -> None:
     )
 
 
+def test_it_has_caliper_examples_of_known_and_unknown_shapes(corpus: Corpus) -> None:
+    assert len(corpus.caliper) >= 12
+    assert {"grade_change", "caliper.view_event.viewed"} <= set(corpus.caliper_names)
+    assert {example.kind for example in corpus.caliper} == {"user", "anonymous", "system", "bare"}
+
+
 def test_a_context_may_be_copied_from_nowhere(corpus: Corpus) -> None:
     copies = [e for e in corpus.notices if e.notice_type == "LtiContextCopyNotice"]
     assert {"origin_contexts" in example.claims for example in copies} == {True, False}
@@ -69,8 +75,11 @@ def test_it_has_the_oddities_of_real_events(corpus: Corpus) -> None:
     assert any("developer_key_id" in example.metadata for example in corpus.events)
 
 
-def _written(directory: Path, events: Any, notices: Any = None) -> Path:
-    for name, examples in (("live_events", events), ("notices", notices)):
+CALIPER = {"event_name": "a", "kind": "user", "event": {}}
+
+
+def _written(directory: Path, events: Any, notices: Any = None, caliper: Any = CALIPER) -> Path:
+    for name, examples in (("live_events", events), ("caliper", [caliper]), ("notices", notices)):
         (directory / name).mkdir()
         if examples is not None:
             (directory / name / "some.json").write_text(json.dumps(examples))
@@ -92,6 +101,19 @@ GOOD = {"event_name": "a", "kind": "user", "body": {}}
 def test_a_bad_example_is_refused_by_place_and_name(tmp_path: Path, bad: Any, says: str) -> None:
     with pytest.raises(CorpusError, match=rf"some\.json\[1\].*{says}"):
         load_corpus(_written(tmp_path, [GOOD, bad], [{"notice_type": "n", "claims": {}}]))
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({**CALIPER, "kind": "ghost"}, "ghost"),
+        ({**CALIPER, "event": []}, "event"),
+        ({**CALIPER, "body": {}}, "body"),
+    ],
+)
+def test_a_bad_caliper_example_is_refused(tmp_path: Path, bad: Any, says: str) -> None:
+    with pytest.raises(CorpusError, match=rf"some\.json\[0\].*{says}"):
+        load_corpus(_written(tmp_path, [GOOD], [{"notice_type": "n", "claims": {}}], bad))
 
 
 def test_a_corpus_without_notices_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tests.emulator.key_store import Keys
-from tests.emulator.school import School
+from tests.emulator.school import LiveEvent, School
 from tests.emulator.templates import DEPLOYMENT_CLAIM, LTI_CLAIM, NOTICE_CLAIM, VERSION_CLAIM
 
 MANY = 500
@@ -123,6 +123,8 @@ def test_an_unknown_type_is_a_key_error(school: School) -> None:
     with pytest.raises(KeyError):
         school.live_event(0, name="flood_warning")
     with pytest.raises(KeyError):
+        school.caliper_event(0, name="heartbeat")
+    with pytest.raises(KeyError):
         school.notice(0, "LtiFloodNotice")
 
 
@@ -155,6 +157,44 @@ def test_notices_of_one_batch_have_ids_of_their_own(school: School) -> None:
     notices = school.notices(0, "LtiContextCopyNotice", 50)
     assert len({notice.content_key() for notice in notices}) == 50
     assert len({notice.claims["nonce"] for notice in notices}) == 50
+
+
+def test_caliper_events_are_one_event_with_an_id_of_its_own(school: School) -> None:
+    count = len(school.corpus.caliper)
+    events = [school.caliper_event(n) for n in range(2 * count)]
+    assert [school.caliper_event(n) for n in range(2 * count)] == events
+    assert len({event.content_key() for event in events}) == 2 * count
+    assert sorted(event.name for event in events[:count]) == [
+        example.event_name for example in school.corpus.caliper
+    ]
+    for event in events:
+        assert {"sensor", "sendTime", "dataVersion", "data"} < event.claims.keys()
+        [data] = event.claims["data"]
+        assert data["id"].startswith("urn:uuid:")
+        assert data["eventTime"] < event.claims["sendTime"]
+
+
+def test_a_caliper_event_that_is_sent_later_is_the_same_event(school: School) -> None:
+    event = school.caliper_event(3)
+    later = LiveEvent(name=event.name, claims={**event.claims, "sendTime": "later"})
+    assert later.content_key() == event.content_key()
+    text = orjson.dumps(
+        ["caliper", event.claims["iss"], school.subscription_id, event.claims["data"][0]["id"]]
+    )
+    assert event.content_key() == hashlib.sha256(text).hexdigest()
+
+
+def test_caliper_ids_of_one_thing_stay_together(school: School) -> None:
+    for n in range(20):
+        [data] = school.caliper_event(n, name="logged_in").claims["data"]
+        actor = data["actor"]
+        beyond = actor["extensions"]["com.instructure.canvas"]
+        assert actor["id"] == f"urn:instructure:canvas:user:{beyond['entity_id']}"
+        assert beyond["root_account_uuid"] == school.root_account_uuid
+        assert data["object"]["id"] == "https://campus.example.edu/"
+        [data] = school.caliper_event(n, name="enrollment_created").claims["data"]
+        assert data["actor"]["id"] == "urn:instructure:canvas:user:0"
+        assert data.keys() & {"session", "referrer"} == set()
 
 
 def test_content_keys_are_what_orjson_would_hash(school: School) -> None:

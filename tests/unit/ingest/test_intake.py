@@ -14,6 +14,7 @@ from ingest.contract.record import Record
 from ingest.delivering.deferred import Deferred
 from ingest.delivering.delivery import Delivery
 from ingest.delivering.port import RecordTooLarge
+from ingest.drift import Drift
 from ingest.errors import (
     BadSignature,
     Malformed,
@@ -31,6 +32,7 @@ from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     NOW_S,
     TENANT,
+    caliper_claims,
     live_event,
     live_event_claims,
     notice,
@@ -94,12 +96,14 @@ class _Trip:
         self.metrics = Metrics("p7")
         self.log = _Log()
         self.deferred = _Deferred()
+        self.drift = Drift()
         self.intake = Intake(
             verifier=cast(Verifier, _Verifier(answer)),
             delivery=Delivery(self.log),
             deferred=cast(Deferred, self.deferred),
             metrics=self.metrics,
             topic_prefix="campus",
+            drift=self.drift,
         )
 
     def value(self, name: str, **labels: str) -> float:
@@ -273,10 +277,11 @@ async def test_event_without_a_tenant_is_kept_without_one() -> None:
     assert "tenant" not in orjson.loads(trip.log.records[0].value)["metadata"]
 
 
-async def test_caliper_event_goes_to_quarantine_not_away() -> None:
-    trip = _Trip(live_event({"data": [{"id": "urn:uuid:1"}]}, format_="caliper"))
+async def test_caliper_event_is_published_with_the_others_of_its_type() -> None:
+    trip = _Trip(live_event(caliper_claims(), format_="caliper"))
     receipt = await trip.intake.accept(request(_TOKEN))
-    assert (receipt.outcome, receipt.reason) == ("quarantined", "unsupported_format")
+    assert (receipt.outcome, receipt.reason) == ("published", None)
+    assert trip.log.records[0].topic.endswith(".live-events.course-created.v1")
 
 
 async def test_sources_have_their_own_lines() -> None:

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 
 from ingest.cli import main
 from ingest.contract.schemas import schemas
+from ingest.drift import Sighting, Unknown
+from ingest.drift_file import FILE_NAME, add
 from ingest.past_contracts import COMMITTED_AT
 
 _NAME = "live-events.submission-created.v1"
@@ -170,3 +172,37 @@ def test_git_outside_a_repository_is_misuse(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     _one_line(_run("check", "--against", "v1"))
+
+
+def test_drift_is_listed_with_the_oldest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREBAY_DATA_DIR", str(tmp_path))
+    assert (_run("drift").output, _run("drift", "--json").output) == ("", "[]\n")
+    field, kind = Unknown("pns", "LtiX", "body.y"), Unknown("live-events", "gate_opened")
+    add(tmp_path / FILE_NAME, {field: Sighting(3, "2026-02", "2026-03", {"a": "string"})})
+    add(tmp_path / FILE_NAME, {kind: Sighting(1, "2026-01", "2026-01", {})})
+    assert [line.split() for line in _run("drift").stdout.splitlines()] == [
+        ["2026-01", "1", "live-events", "gate_opened", "{}"],
+        ["2026-02", "3", "pns", "LtiX", "body.y", '{"a":', '"string"}'],
+    ]
+    assert json.loads(_run("drift", "--json").stdout)[1] == {
+        "kind": "field",
+        "source": "pns",
+        "event_type": "LtiX",
+        "field": "body.y",
+        "count": 3,
+        "first_seen": "2026-02",
+        "last_seen": "2026-03",
+        "shape": {"a": "string"},
+    }
+
+
+def test_drift_that_cannot_be_read_is_misuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREBAY_DATA_DIR", str(tmp_path))
+    (tmp_path / FILE_NAME).mkdir()
+    _one_line(_run("drift"))
+    monkeypatch.setenv("FOREBAY_HTTP__PORT", "high")
+    _one_line(_run("drift"))

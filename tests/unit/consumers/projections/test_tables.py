@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from consumers.handover import Row
 from consumers.projections import all_tables
 from consumers.projections.course_copies import course_copy_rows
-from consumers.projections.events import COLUMNS, event_rows
-from consumers.projections.typed import MAX_NAME_BYTES, TypedTables, column_names
+from consumers.projections.events import event_rows
+from consumers.projections.typed import TypedTables
+from ingest.contract.caliper import Shape
 from ingest.contract.catalogue import Catalogue, EventType, FieldType, catalogue
 from ingest.contract.envelope import Envelope
+from ingest.contract.tables import EVENTS_COLUMNS, MAX_NAME_BYTES, column_names
 from tests.unit.consumers.builders import copy_notice, event_id, live_event
 
 JSON = st.recursive(
@@ -46,7 +48,7 @@ class TestEvents:
         envelope = live_event(3, body={"name": "Weirs", "odd": [1, {"a": None}]}, hostname="h")
         (row,) = event_rows(envelope)
         assert row.table == "events"
-        assert row.values.keys() == COLUMNS.keys()
+        assert row.values.keys() == EVENTS_COLUMNS.keys()
         assert json.loads(row.values["body"]) == envelope.body
         assert json.loads(row.values["metadata"]) == envelope.metadata
 
@@ -104,10 +106,11 @@ class TestTyped:
     def test_a_twin_is_there_only_where_it_is_needed(self) -> None:
         assert "width__text" not in typed_row({"width": 3}, width="number").columns
 
-    def test_fields_that_the_catalogue_lacks_have_no_column(self) -> None:
+    def test_fields_that_the_catalogue_lacks_wait_for_a_column(self) -> None:
         row = typed_row({"gate_id": "9", "colour": "red"}, gate_id="id")
         assert "colour" not in row.columns
         assert "colour" not in row.values
+        assert row.unknown == {"colour": "red"}
 
     def test_names_that_are_taken_are_numbered(self) -> None:
         row = typed_row({"tenant": "lessee"}, tenant="string")
@@ -117,7 +120,34 @@ class TestTyped:
     def test_unknown_types_have_no_typed_row(self) -> None:
         assert list(tables_for(gate_id="id").rows(live_event(1, "sluice_jammed"))) == []
 
-    def test_caliper_events_have_no_typed_row(self) -> None:
+    def test_caliper_events_have_a_table_of_their_own(self) -> None:
+        shape = Shape(type="Event", action="Opened", object="Entity", prefix="urn")
+        entry = EventType(
+            source="live-events",
+            name="gate_opened",
+            about="x",
+            fields={"gate_id": "id"},
+            caliper=(shape,),
+        )
+        tables = TypedTables(
+            Catalogue(
+                iter([entry]), {"type": "string", "eventTime": "timestamp", "actor": "object"}
+            )
+        )
+        body = {"type": "Event", "eventTime": "2026-09-07T06:30:00Z", "actor": {"id": "urn:x:1"}}
+        (row,) = tables.rows(live_event(1, "gate_opened", body=body, format="caliper"))
+        assert row.table == "gate_opened__caliper"
+        assert dict(list(row.columns.items())[4:]) == {
+            "actor_id": "TEXT",
+            "type": "TEXT",
+            "eventtime": "TIMESTAMPTZ",
+            "actor": "JSON",
+        }
+        assert row.values["actor"] == '{"id":"urn:x:1"}'
+        assert row.values["eventtime"].isoformat() == "2026-09-07T06:30:00+00:00"
+        assert not row.repeats_keep_time
+
+    def test_caliper_events_of_no_known_shape_have_no_typed_row(self) -> None:
         envelope = live_event(1, "gate_opened", format="caliper")
         assert list(tables_for(gate_id="id").rows(envelope)) == []
 

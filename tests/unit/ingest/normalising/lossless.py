@@ -28,7 +28,19 @@ def lost(claims: Claims, envelope: Envelope) -> list[str]:
 
 def _expected(claims: Claims) -> Iterator[tuple[str, str, str, Any]]:
     """Of each signed member: its path, the part of the envelope, its name there, its value."""
-    return _of_notice(claims.payload) if claims.format == "pns" else _of_event(claims.payload)
+    if claims.format == "pns":
+        return _of_notice(claims.payload)
+    return _of_caliper(claims.payload) if claims.format == "caliper" else _of_event(claims.payload)
+
+
+def _of_caliper(payload: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    for name, value in payload["data"][0].items():
+        yield f"data[0].{name}", "body", name, value
+    for name, value in payload.items():
+        if name in ("iss", "subscription"):
+            yield from _of_event({name: value})
+        elif name != "data":
+            yield name, "metadata", name, value
 
 
 def _of_event(payload: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from ingest.errors import Unusable
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from ingest.normalising.metadata import OURS
@@ -211,9 +210,9 @@ def test_nothing_irregular_is_lost(payload: dict[str, Any]) -> None:
 
 def test_issue_is_named_once() -> None:
     body = {"n": float("nan"), "big": 2**80, "s": "\x00"}
-    claims = live_event(live_event_claims(body=body), irregular=True)
+    claims = live_event(live_event_claims(body=body, exp=float("nan")), irregular=True)
     issues = normalise(claims).metadata["issues"]
-    assert sorted(issues) == ["body.big", "body.n", "body.s"]
+    assert sorted(issues) == ["body.big", "body.n", "body.s", "metadata.exp"]
 
 
 def test_claims_are_not_changed() -> None:
@@ -230,13 +229,6 @@ def test_deepest_claims_that_are_read_are_normalised() -> None:
     assert lost(claims, normalise(claims)) == []
 
 
-def test_caliper_is_kept_for_later() -> None:
-    claims = live_event({"data": [{}]}, format_="caliper")
-    with pytest.raises(Unusable) as caught:
-        normalise(claims)
-    assert (caught.value.reason, caught.value.claims) == ("unsupported_format", claims)
-
-
 @pytest.mark.parametrize("name", ["hostname", "user_id", "producer"])
 def test_known_metadata_of_another_type_stays_and_is_named(name: str) -> None:
     metadata = _metadata(**{name: {"a": 1}})
@@ -249,3 +241,33 @@ def test_subscription_id_of_another_type_stays_and_is_named() -> None:
     metadata = normalise(live_event(claims)).metadata
     assert metadata["subscription_id"] == ["x"]
     assert metadata["issues"] == ["metadata.subscription_id"]
+
+
+_WORDS = "sluice gate weir " * 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        (_WORDS[:8189].rpartition(" ")[0] + "...", True),
+        ("x" * 8189 + "...", True),
+        ("\N{RIGHT-TO-LEFT MARK}\U0001f30a" * 4094 + "...", True),
+        (_WORDS[:7165] + "...", True),
+        (_WORDS[:7164] + "...", False),
+        (_WORDS[:8190] + "...", False),
+        (_WORDS[:8192], False),
+        ("and so on...", False),
+        (None, False),
+    ],
+)
+def test_text_that_canvas_seems_to_have_cut_is_named(text: Any, cut: bool) -> None:
+    claims = live_event(live_event_claims(body={"syllabus_body": text, "course_id": "7"}))
+    metadata = normalise(claims).metadata
+    assert metadata.get("truncated") == (["body.syllabus_body"] if cut else None)
+    assert "issues" not in metadata
+
+
+def test_signed_field_of_the_same_name_is_kept_beside() -> None:
+    metadata = _metadata(truncated=["x"])
+    assert metadata["truncated__2"] == ["x"]
+    assert "truncated" not in metadata

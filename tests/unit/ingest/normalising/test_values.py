@@ -7,7 +7,16 @@ import pytest
 
 from ingest.contract.catalogue import FieldType
 from ingest.handover import HugeNumber
-from ingest.normalising.values import Issues, by_shape, field, fields, rfc3339, timestamp, visible
+from ingest.normalising.values import (
+    Declared,
+    Issues,
+    by_shape,
+    field,
+    fields,
+    rfc3339,
+    timestamp,
+    visible,
+)
 
 _INT64_MAX = 2**63 - 1
 
@@ -160,7 +169,7 @@ def test_numbers_inside_are_named_by_their_whole_path() -> None:
 
 def test_fields_of_an_object_are_coerced_one_by_one() -> None:
     issues: Issues = []
-    declared: dict[str, FieldType] = {"points": "number", "at": "timestamp"}
+    declared = Declared({"points": "number", "at": "timestamp"})
     signed = {"points": "4.5", "at": "never", "course_id": 3, "title": "x"}
     assert fields(declared, signed, "body", issues) == {
         "points": 4.5,

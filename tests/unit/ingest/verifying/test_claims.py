@@ -18,6 +18,8 @@ from ingest.verifying.claims import (
 from tests.support.builders import (
     NOTICE_CLAIM,
     NOW_S,
+    caliper_claims,
+    caliper_event,
     live_event,
     live_event_claims,
     live_event_metadata,
@@ -35,6 +37,7 @@ from tests.support.builders import (
         ({}, "canvas"),
         ({"dataVersion": "http://purl.imsglobal.org/ctx/caliper/v1p1"}, "caliper"),
         ({"data": [{}]}, "caliper"),
+        (caliper_claims(), "caliper"),
     ],
 )
 def test_format_of_a_live_event_is_seen_in_its_claims(
@@ -171,6 +174,23 @@ def test_token_outside_its_time_is_unusable(members: dict[str, Any], reason: str
     assert caught.value.claims is not None
 
 
+_NOT_ONE_CALIPER_EVENT: list[Any] = [
+    None,
+    [],
+    {},
+    ["text"],
+    [caliper_event(), caliper_event()],
+    [caliper_event(id=None)],
+    [caliper_event(id="")],
+    [caliper_event(type=5)],
+    [without(caliper_event(), "type")],
+]
+
+
+def _caliper(data: Any) -> Claims:
+    return live_event(caliper_claims(data=data), format_="caliper")
+
+
 @pytest.mark.parametrize(
     ("claims", "reason"),
     [
@@ -189,6 +209,8 @@ def test_token_outside_its_time_is_unusable(members: dict[str, Any], reason: str
             live_event(live_event_claims(metadata=live_event_metadata(event_name=3))),
             "unsupported_format",
         ),
+        *((_caliper(data), "unsupported_format") for data in _NOT_ONE_CALIPER_EVENT),
+        (live_event(caliper_claims(sub=5), format_="caliper"), "unreadable_claims"),
         (notice(notice_claims(**{NOTICE_CLAIM: notice_claim(id="")})), "unreadable_claims"),
         (notice(notice_claims(**{NOTICE_CLAIM: notice_claim(type=None)})), "unreadable_claims"),
         (notice(notice_claims(sub=7)), "unreadable_claims"),
@@ -205,6 +227,8 @@ def test_claims_of_which_no_event_can_be_told_are_unusable(claims: Claims, reaso
     "claims",
     [
         live_event(),
+        live_event(caliper_claims(), format_="caliper"),
+        live_event(caliper_claims(data=[{"id": "x", "type": "y"}]), format_="caliper"),
         live_event(live_event_claims(sub="s", jti="")),
         live_event(
             live_event_claims(metadata={"event_name": "heartbeat", "event_time": None}, body={})

@@ -35,6 +35,8 @@ from tests.support.builders import (
     SUBSCRIPTION,
     TENANT,
     FixedKeys,
+    caliper_claims,
+    caliper_event,
     live_event_claims,
     live_event_metadata,
     notice_claims,
@@ -255,6 +257,7 @@ async def test_first_check_that_fails_names_the_reason(
         (live_event_claims(exp="soon"), "unreadable_claims"),
         (live_event_claims(sub=5), "unreadable_claims"),
         (without(live_event_claims(), "body"), "unsupported_format"),
+        (caliper_claims(data=[caliper_event(id=None)]), "unsupported_format"),
     ],
 )
 async def test_authentic_but_unusable_token_is_for_quarantine(
@@ -265,6 +268,11 @@ async def test_authentic_but_unusable_token_is_for_quarantine(
     assert caught.value.reason == reason
     assert caught.value.claims is not None
     assert caught.value.claims.tenant == TENANT
+
+
+async def test_caliper_event_belongs_to_the_account_that_its_actor_names() -> None:
+    claims = await _Bench().judge(token(caliper_claims()))
+    assert (claims.format, claims.tenant) == ("caliper", TENANT)
 
 
 async def test_expired_notice_is_for_quarantine_not_refused() -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from consumers.handover import ColumnType
-from consumers.projections.columns import Misfit, event_time, fit, repeats_keep_time
+from consumers.columns import Misfit, fit
+from consumers.projections.head import event_time, repeats_keep_time
+from ingest.contract.tables import ColumnType
 from tests.unit.consumers.builders import copy_notice, live_event
 
 

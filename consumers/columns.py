@@ -1,23 +1,13 @@
-"""JSON values to what columns hold, and the columns that most tables begin with."""
+"""JSON values to what columns hold."""
 
 import json
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from consumers.handover import ColumnType
-from ingest.contract.envelope import Envelope
-
-HEAD: Mapping[str, ColumnType] = {
-    "event_id": "TEXT",
-    "event_time": "TIMESTAMPTZ",
-    "received_at": "TIMESTAMPTZ",
-    "tenant": "TEXT",
-}
-"""The columns that the table of any type begins with."""
+from ingest.contract.tables import ColumnType
 
 _INT64 = range(-(2**63), 2**63)
 _RFC_3339 = re.compile(
@@ -27,36 +17,6 @@ _RFC_3339 = re.compile(
 
 class Misfit(Exception):
     """The value cannot be held by a column of this type."""
-
-
-def head(envelope: Envelope) -> dict[str, Any]:
-    """The values of HEAD."""
-    metadata = envelope.metadata
-    return {
-        "event_id": envelope.event_id,
-        "event_time": event_time(envelope),
-        "received_at": fit_or_null(metadata.get("received_at"), "TIMESTAMPTZ"),
-        "tenant": fit_or_null(metadata.get("tenant"), "TEXT"),
-    }
-
-
-def event_time(envelope: Envelope) -> datetime | None:
-    """When the event happened, or None where that is unknown or unreadable."""
-    issues = envelope.metadata.get("issues")
-    if isinstance(issues, list) and "metadata.event_time" in issues:
-        return None
-    moment: datetime | None = fit_or_null(envelope.metadata.get("event_time"), "TIMESTAMPTZ")
-    return moment
-
-
-def repeats_keep_time(envelope: Envelope) -> bool:
-    """Whether all events of this id have this event's time.
-
-    The id of an event in Canvas's own format covers its time. Those of notices and of Caliper
-    events do not, and an event without a readable time has none to look for.
-    """
-    in_canvas_format = envelope.metadata.get("format") == "canvas"
-    return in_canvas_format and event_time(envelope) is not None
 
 
 def fit(value: Any, column: ColumnType) -> Any:
@@ -86,6 +46,32 @@ def fit_or_null(value: Any, column: ColumnType) -> Any:
         return None
 
 
+def fit_again(value: Any, was: ColumnType, now: ColumnType) -> Any:
+    """What a column of type `now` holds for what was fit for one of type `was`. Raises Misfit."""
+    if value is None or was == now:
+        return value
+    return fit(_unfit(value, was), now)
+
+
+def natural_type(value: Any) -> ColumnType:
+    """The type of a column that is made for a value of no declared type, which is not null."""
+    match value:
+        case bool():
+            return "BOOLEAN"
+        case int():
+            return "BIGINT"
+        case float():
+            return "DOUBLE"
+        case str():
+            return "TEXT"
+    return "JSON"
+
+
+def as_text_again(value: Any, was: ColumnType) -> str:
+    """As `as_text`, of what was fit for a column of type `was`."""
+    return as_text(_unfit(value, was))
+
+
 def as_text(value: Any) -> str:
     """Any JSON value as text: a text as it is, everything else as JSON."""
     return value if isinstance(value, str) else as_json(value)
@@ -97,6 +83,13 @@ def as_json(value: Any) -> str:
         return orjson.dumps(value).decode()
     except TypeError:  # integers beyond 64 bits, which orjson does not write
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _unfit(value: Any, was: ColumnType) -> Any:
+    """The JSON value that was fit for a column of type `was`."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return orjson.loads(value) if was == "JSON" else value
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,103 @@
+"""Columns for what the catalogue does not know, and for what the table has of another type.
+
+Pure, for every sink: it reads what columns the table has and which fields it gave columns to, and
+writes the rows that come out, along with new names, in one transaction.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from consumers import columns
+from consumers.handover import Row
+from ingest.contract.tables import MAX_UNKNOWN_FIELDS, ColumnType, column_names, twin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a table has: its columns, and the columns of its unknown fields by these.
+
+    The type of a column is None if it is none of ours: then the store is to convert.
+    """
+
+    columns: Mapping[str, ColumnType | None] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laid:
+    """What to write: columns that the rows need, rows by column, and columns newly given."""
+
+    columns: Mapping[str, ColumnType]
+    rows: Sequence[Mapping[str, Any]]
+    new_fields: Mapping[str, str]
+
+
+def laid_out(rows: Sequence[Row], layout: Layout) -> Laid:
+    """One table's rows as the table can hold them.
+
+    A column that the table has keeps its type: what does not fit goes to the `__text` twin.
+    """
+    declared = {name: kind for row in rows for name, kind in row.columns.items()}
+    fields = _named(rows, declared, layout)
+    needed = declared | _unknown_columns(rows, fields, layout)
+    kinds = {name: layout.columns.get(name) or kind for name, kind in needed.items()}
+    values = [_held(row, fields, kinds) for row in rows]
+    twins = {name: "TEXT" for row in values for name in row if name not in kinds}
+    return Laid(
+        columns={**kinds, **dict.fromkeys(twins, "TEXT")},
+        rows=values,
+        new_fields={n: c for n, c in fields.items() if layout.fields.get(n) != c},
+    )
+
+
+def _named(
+    rows: Iterable[Row], declared: Mapping[str, ColumnType], layout: Layout
+) -> Mapping[str, str]:
+    """The columns of all unknown fields that have one, in the order of their first coming."""
+    # the catalogue may have learnt of a field whose name one of these has
+    taken = declared.keys() | set(map(twin, declared))
+    kept = {n: c for n, c in layout.fields.items() if not {c, twin(c)} & taken}
+    wanted = {n: None for row in rows for n, v in row.unknown.items() if v is not None}
+    room = MAX_UNKNOWN_FIELDS - len(kept)
+    new = [name for name in wanted if name not in kept][: max(room, 0)]
+    if not new:
+        return kept
+    used = {*taken, *layout.columns, *kept.values(), *map(twin, kept.values())}
+    return kept | column_names(new, taken=used)
+
+
+def _unknown_columns(
+    rows: Iterable[Row], fields: Mapping[str, str], layout: Layout
+) -> dict[str, ColumnType]:
+    """The columns that these rows need for unknown fields; the first value decides on a type."""
+    needed: dict[str, ColumnType] = {}
+    for row in rows:
+        for name, value in row.unknown.items():
+            if value is not None and name in fields and fields[name] not in needed:
+                needed[fields[name]] = columns.natural_type(value)
+    return needed
+
+
+def _held(
+    row: Row, fields: Mapping[str, str], kinds: Mapping[str, ColumnType]
+) -> Mapping[str, Any]:
+    retyped = [n for n, kind in row.columns.items() if kinds[n] != kind]
+    if not retyped and not row.unknown:
+        return row.values
+    values = dict(row.values)
+    for name in retyped:
+        was, value = row.columns[name], values.pop(name, None)
+        try:
+            values[name] = columns.fit_again(value, was, kinds[name])
+        except columns.Misfit:
+            values[twin(name)] = columns.as_text_again(value, was)
+    for name, value in row.unknown.items():
+        if value is None or name not in fields:
+            continue
+        column = fields[name]
+        try:
+            values[column] = columns.fit(value, kinds[column])
+        except columns.Misfit:
+            values[twin(column)] = columns.as_text(value)
+    return values

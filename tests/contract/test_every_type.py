@@ -1,0 +1,220 @@
+"""Every type of the catalogue, whole, empty and spoilt: nothing is lost on the way to its table.
+
+What was signed is looked for again by a generic differ; topic, key, table and column are derived
+here anew from the catalogue, by the rules of the contract.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+import pytest
+
+from consumers.handover import Row
+from consumers.projections import all_tables
+from ingest.contract.caliper import Shape
+from ingest.contract.catalogue import EventType, FieldType, catalogue
+from ingest.contract.codec import decode, encode
+from ingest.contract.envelope import Envelope
+from ingest.contract.record import Record
+from ingest.handover import Claims
+from ingest.normalising import normalise
+from ingest.verifying.claims import check_form, format_of
+from tests.contract import signed
+from tests.support import builders
+from tests.unit.ingest.normalising.lossless import lost, same
+
+_LIVE_EVENTS = [entry for entry in catalogue() if entry.source == "live-events"]
+_NOTICES = [entry for entry in catalogue() if entry.source == "pns"]
+_SHAPES = [(entry, shape) for entry in catalogue() for shape in entry.caliper]
+_project = all_tables(catalogue())
+
+
+def _name(value: Any) -> str:
+    return value.name if isinstance(value, EventType) else ""
+
+
+class _Trip:
+    """One event from its claims to its rows. Fails where a signed leaf is not in the envelope."""
+
+    def __init__(self, payload: dict[str, Any], entry: EventType) -> None:
+        claims = _verified(payload, entry)
+        check_form(claims)
+        self.record: Record = encode(normalise(claims), prefix="campus")
+        self.envelope: Envelope = decode(self.record)
+        self.rows: Mapping[str, Row] = {row.table: row for row in _project(self.envelope)}
+        assert lost(claims, self.envelope) == []
+
+    @property
+    def issues(self) -> list[str]:
+        found: list[str] = self.envelope.metadata.get("issues", [])
+        return found
+
+
+def _verified(payload: dict[str, Any], entry: EventType) -> Claims:
+    if entry.source == "pns":
+        return builders.notice(payload)
+    return builders.live_event(payload, format_=format_of(payload, entry.source))
+
+
+def _topic(entry: EventType) -> str:
+    return f"campus.{entry.source}.{_words(entry).replace('_', '-')}.v1"
+
+
+def _table(entry: EventType) -> str:
+    return re.sub("[^a-z0-9]", "_", _words(entry))
+
+
+def _words(entry: EventType) -> str:
+    name = entry.name
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower() if entry.source == "pns" else name
+
+
+def _key(trip: _Trip, owner: str, entity: Any) -> bytes:
+    is_id = isinstance(entity, str | int) and not isinstance(entity, bool) and entity != ""
+    subject = str(entity) if is_id else None
+    actor = trip.envelope.metadata.get("user_id")
+    return f"{owner}:{subject or actor or trip.envelope.event_id}".encode()
+
+
+def _entity(entry: EventType, body: Mapping[str, Any]) -> Any:
+    value: Any = body if entry.key else None
+    for step in entry.key:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
+
+
+def _missing_from_row(
+    row: Row, fields: Mapping[str, FieldType], body: Mapping[str, Any]
+) -> set[str]:
+    """Fields whose value is neither in their column nor, as text, in its twin."""
+    found: list[str] = []
+    taken = {"event_id", "event_time", "received_at", "tenant", "actor_id"}
+    for name, kind in fields.items():
+        column = re.sub("[^a-z0-9_]", "_", name.lower())
+        column = f"{column}__2" if column in taken else column
+        if body.get(name) is None or _is_held(body[name], kind, row.values, column):
+            found.append(name)
+    return set(fields) - set(found)
+
+
+def _is_held(value: Any, kind: FieldType, values: Mapping[str, Any], column: str) -> bool:
+    held, twin = values.get(column), values.get(f"{column}__text")
+    if held is None:
+        return twin is not None and same(
+            value, twin if isinstance(value, str) else orjson.loads(twin)
+        )
+    if twin is not None:
+        return False
+    if kind in ("ids", "object", "array"):
+        return same(value, orjson.loads(held))
+    if kind == "timestamp":
+        return same(value, held.isoformat().replace("+00:00", "Z"))
+    # columns of text take numbers and truth values as text
+    return same(value, held) or (isinstance(held, str) and same(value, orjson.loads(held)))
+
+
+def _check(trip: _Trip, entry: EventType, owner: str, body: Mapping[str, Any]) -> None:
+    assert trip.record.topic == _topic(entry)
+    assert trip.record.key == _key(trip, owner, _entity(entry, body))
+    assert list(trip.rows)[:2] == ["events", _table(entry)]
+    assert _missing_from_row(trip.rows[_table(entry)], entry.fields, body) == set()
+
+
+@pytest.mark.parametrize("system", [False, True], ids=["user", "system"])
+@pytest.mark.parametrize("entry", _LIVE_EVENTS, ids=_name)
+class TestLiveEvent:
+    def _trip(self, entry: EventType, body: signed.Body, system: bool) -> _Trip:
+        trip = _Trip(signed.live_event(entry, body, system=system), entry)
+        assert trip.envelope.metadata["trigger"] == ("system" if system else "user")
+        _check(trip, entry, "set by the school", body)
+        return trip
+
+    def test_with_every_field(self, entry: EventType, system: bool) -> None:
+        for choice in range(3):
+            trip = self._trip(entry, signed.full(entry, choice=choice), system)
+            assert trip.issues == []
+            assert trip.rows[entry.table].unknown == {}
+
+    def test_with_no_field_and_with_nulls(self, entry: EventType, system: bool) -> None:
+        assert self._trip(entry, {}, system).issues == []
+        assert self._trip(entry, dict.fromkeys(entry.fields), system).issues == []
+
+    def test_with_each_field_of_a_wrong_type(self, entry: EventType, system: bool) -> None:
+        for name, body in signed.spoilt(entry.fields, signed.full(entry)):
+            assert self._trip(entry, body, system).issues == [f"body.{name}"]
+
+    def test_with_a_field_that_is_new(self, entry: EventType, system: bool) -> None:
+        new = {"never_heard_of": {"id": 5}}
+        trip = self._trip(entry, {**signed.full(entry), **new}, system)
+        assert trip.rows[entry.table].unknown == {"never_heard_of": {"id": "5"}}
+
+
+@pytest.mark.parametrize("entry", _NOTICES, ids=_name)
+class TestNotice:
+    def _trip(self, entry: EventType, body: signed.Body) -> _Trip:
+        trip = _Trip(signed.notice(entry, body), entry)
+        whole = {"deployment_id": builders.DEPLOYMENT, **body}
+        _check(trip, entry, builders.CLIENT, {n: v for n, v in whole.items() if n != "notice"})
+        return trip
+
+    def test_with_every_field(self, entry: EventType) -> None:
+        for choice in range(3):
+            trip = self._trip(entry, signed.full(entry, choice=choice))
+            assert trip.issues == []
+            assert trip.rows[entry.table].unknown == {}
+
+    def test_with_no_field_and_with_nulls(self, entry: EventType) -> None:
+        assert self._trip(entry, {}).issues == []
+        assert self._trip(entry, dict.fromkeys(entry.fields)).issues == []
+
+    def test_with_each_field_of_a_wrong_type(self, entry: EventType) -> None:
+        fields = {name: kind for name, kind in entry.fields.items() if name != "notice"}
+        for name, body in signed.spoilt(fields, signed.full(entry)):
+            assert self._trip(entry, body).issues == [f"body.{name}"]
+
+
+@pytest.mark.parametrize("system", [False, True], ids=["user", "system"])
+@pytest.mark.parametrize(("entry", "shape"), _SHAPES, ids=_name)
+class TestCaliper:
+    def _trip(self, entry: EventType, shape: Shape, body: signed.Body, system: bool) -> _Trip:
+        payload = signed.caliper(shape, body, system=system)
+        trip = _Trip(payload, entry)
+        event = payload["data"][0]
+        table = f"{_table(entry)}__caliper"
+        assert trip.envelope.event_type == entry.name
+        assert trip.envelope.metadata["trigger"] == ("system" if system else "user")
+        assert trip.record.topic == _topic(entry)
+        # of an object that Canvas has no id for, the type has no key either
+        entity = "10000000000077" if entry.key else None
+        assert trip.record.key == _key(trip, builders.ROOT_ACCOUNT, entity)
+        assert list(trip.rows) == ["events", table]
+        assert _missing_from_row(trip.rows[table], catalogue().caliper_fields, event) == set()
+        return trip
+
+    def test_with_every_field(self, entry: EventType, shape: Shape, system: bool) -> None:
+        trip = self._trip(entry, shape, signed.full_caliper(), system)
+        assert trip.issues == []
+        assert trip.rows[f"{entry.table}__caliper"].unknown == {}
+
+    def test_with_nulls(self, entry: EventType, shape: Shape, system: bool) -> None:
+        assert self._trip(entry, shape, dict.fromkeys(signed.full_caliper()), system).issues == []
+
+    def test_with_each_field_of_a_wrong_type(
+        self, entry: EventType, shape: Shape, system: bool
+    ) -> None:
+        body = signed.full_caliper()
+        fields = {name: catalogue().caliper_fields[name] for name in body}
+        for name, wrong in signed.spoilt(fields, body):
+            assert f"body.{name}" in self._trip(entry, shape, wrong, system).issues
+
+
+def _of_wrong_metadata() -> Iterator[tuple[str, dict[str, Any]]]:
+    for system in (False, True):
+        yield from signed.spoilt_metadata(signed.live_event(_LIVE_EVENTS[0], {}, system=system))
+
+
+def test_metadata_of_a_wrong_type_stay_and_are_named() -> None:
+    for name, payload in _of_wrong_metadata():
+        assert _Trip(payload, _LIVE_EVENTS[0]).issues == [f"metadata.{name}"]
