@@ -5,7 +5,7 @@ timeouts or 28,000 other errors in 24 hours; only events whose four tries all fa
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 Kind = Literal["timeout", "error"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -41,13 +41,12 @@ class CanvasBudget:
             for kind, buckets in self._buckets.items()
         }
 
-    def load(self, dumped: Any) -> None:
-        """Adds counts of an earlier process. What is not what `dump` writes counts nothing."""
+    def load(self, dumped: Mapping[str, Mapping[str, int]]) -> None:
+        """Adds what an earlier process had dumped."""
         for kind in KINDS:
-            kept = dumped.get(kind) if isinstance(dumped, dict) else None
-            for bucket, count in kept.items() if isinstance(kept, dict) else ():
-                if bucket.isdecimal() and isinstance(count, int):
-                    buckets = self._buckets[kind]
+            buckets = self._buckets[kind]
+            for bucket, count in dumped.get(kind, {}).items():
+                if bucket.isdecimal():
                     buckets[int(bucket)] = buckets.get(int(bucket), 0) + count
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import structlog
 
+from ingest.contract.operating.logs import place_of
 from ingest.delivering.deferred import request_of
 from ingest.delivering.spool import Spool
 from ingest.delivering.spool_file import Held
@@ -77,6 +78,10 @@ class Settling:
         except Rejection as rejection:
             self._refused[rejection.reason] += 1
         except (Refusal, Uncheckable):
+            return False
+        except Exception as error:
+            # one token that finds a bug of ours must not keep all others from being settled
+            log.error("a deferred event stays", cause=type(error).__name__, at=place_of(error))
             return False
         return True
 

@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection
 
-import orjson
+import msgspec
 import structlog
 
 from ingest.canvas_budget import KINDS
@@ -21,6 +21,13 @@ log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 10.0
 _NOTE = "watch"
 _WARN_AT, _ALARM_AT = 0.5, 0.8
+
+
+class _Known(msgspec.Struct, kw_only=True):
+    """What outlives the process: counts by kind and bucket, and Unix seconds by tenant."""
+
+    canvas_budget: dict[str, dict[str, int]] = {}
+    last_event: dict[str, float] = {}
 
 
 class Watch:
@@ -74,20 +81,21 @@ class Watch:
 
     async def remember(self) -> None:
         """Keeps what a later process must know. Raises NotDurable."""
-        known = {
-            "canvas_budget": self._metrics.canvas_budget.dump(),
-            "last_event": self._metrics.last_event,
-        }
-        await self._spool.keep_note(_NOTE, orjson.dumps(known).decode())
+        known = _Known(
+            canvas_budget=self._metrics.canvas_budget.dump(),
+            last_event=self._metrics.last_event,
+        )
+        await self._spool.keep_note(_NOTE, msgspec.json.encode(known).decode())
 
     async def _recall(self) -> None:
         note = await self._spool.note(_NOTE)
         try:
-            known = orjson.loads(note or "{}")
-        except orjson.JSONDecodeError:
+            known = msgspec.json.decode(note or "{}", type=_Known)
+        except msgspec.DecodeError:
+            log.warning("what was noted before cannot be read")
             return
-        self._metrics.canvas_budget.load(known.get("canvas_budget"))
-        for tenant, received_at in known.get("last_event", {}).items():
+        self._metrics.canvas_budget.load(known.canvas_budget)
+        for tenant, received_at in known.last_event.items():
             if tenant in self._tenants:
                 self._metrics.seen(tenant, received_at)
 

@@ -95,7 +95,8 @@ class Disk:
         self._late = future
 
         def ended(future: asyncio.Future[Result]) -> None:
-            self._late = None
+            if self._late is future:  # of two that are late, the last one counts
+                self._late = None
             if not future.cancelled() and future.exception() is None and when_late is not None:
                 when_late(future.result())
 

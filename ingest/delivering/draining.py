@@ -6,6 +6,7 @@ import contextlib
 import structlog
 
 from ingest.contract import quarantine
+from ingest.contract.operating.logs import place_of
 from ingest.contract.record import Record
 from ingest.delivering.port import Log, RecordTooLarge, TopicRefused
 from ingest.delivering.route import Route
@@ -55,8 +56,12 @@ class Draining:
                 await self._spool.arrived.wait()
                 continue
             drained = 0
-            with contextlib.suppress(NotDurable):  # the disk; whoever tends the spool has said it
+            try:
                 drained = await self._drain_some()
+            except NotDurable:
+                pass  # the disk; whoever tends the spool has said it
+            except Exception as error:
+                log.error("draining stumbled", cause=type(error).__name__, at=place_of(error))
             if not drained:
                 await asyncio.sleep(_PAUSE_S)
 

@@ -54,9 +54,12 @@ def _rows(connection: sqlite3.Connection, result: Salvage) -> Iterator[tuple[Any
     last_id = 0
     try:
         for row in connection.execute(f"select id, {COLUMNS} from record order by id"):  # noqa: S608
+            if row[0] <= last_id:
+                break  # ids only grow: this page is no longer what it was
             last_id = row[0]
             yield row
-        return
+        else:
+            return
     except sqlite3.Error:
         pass
     highest = _highest_id(connection)

@@ -78,6 +78,7 @@ class Spool:
             for source in SOURCES
         }
         self._closing = False
+        self._counts_are_stale = False
         self._used_bytes = directory.file.usage.used_bytes()
         self._oldest_ms = directory.file.oldest_ms()
         self._used_then: deque[tuple[float, int]] = deque(maxlen=_RATE_OVER_S)
@@ -257,10 +258,15 @@ class Spool:
         ids = [held.stored.offset for held in damaged]
         log.error("damaged records are set apart, see `forebay-ingest spool fsck`", ids=ids)
         file = self._directory.file
+        self._counts_are_stale = True
         await self._disk.attempt(partial(file.set_apart, ids))
-        # whose they were is part of the damage, so only counting again tells what is left
-        self._recount(await self._disk.attempt(file.holdings, when_late=self._recount))
+        await self._count_again()
         return [held for held in read if not held.stored.damaged]
+
+    async def _count_again(self) -> None:
+        """After damage: whose the records were is part of it, so only the file can tell."""
+        holdings = self._directory.file.holdings
+        self._recount(await self._disk.attempt(holdings, when_late=self._recount))
 
     async def _tend(self) -> None:
         """Looks at the disk, gives space back, and finds out when trouble is over."""
@@ -268,6 +274,8 @@ class Spool:
             with contextlib.suppress(NotDurable):
                 if self._disk.corrupt:
                     await self._rebuild()
+                elif self._counts_are_stale:
+                    await self._count_again()
                 await self._give_back()
                 await self._look()
             await asyncio.sleep(_TEND_EVERY_S)
@@ -310,6 +318,7 @@ class Spool:
 
     def _recount(self, holdings: Iterable[Holding]) -> None:
         """What is gone without having been forgotten is lost, and counted out."""
+        self._counts_are_stale = False
         before, self._inventory = self._inventory, Inventory(holdings)
         for (lane, source), records in _missing(before, self._inventory).items():
             for _ in range(records):

@@ -62,9 +62,17 @@ class SpoolDirectory:
         except BaseException:
             ownership.close()
             raise
-        if reserve_bytes and not directory.ballast.take():
-            log.warning("the disk has no room for the notices' reserve", path=str(path))
+        directory.take_reserve(reserve_bytes)
         return directory, opening
+
+    def take_reserve(self, size_bytes: int) -> None:
+        """Takes the notices' reserve if it can; later is time enough."""
+        try:
+            if not size_bytes or self.ballast.take():
+                return
+        except OSError as error:
+            log.warning("the notices' reserve cannot be taken", cause=str(error))
+        log.warning("the disk has no room for the notices' reserve", path=str(self.path))
 
     def open_file(self) -> Opening:
         """Opens the file, or a new one with what can be read of a damaged one."""
@@ -77,13 +85,16 @@ class SpoolDirectory:
             return self._open(path)
         except (LogFileError, sqlite3.DatabaseError) as error:
             log.error("the spool is damaged", path=str(path), cause=str(error))
-        lost = rebuild(path, rebuilt)
-        return replace(self._open(path), unreadable=lost)
+        return self._open_rebuilt()
 
     def reopen_file(self) -> Opening:
-        """The same for a file that is open and turned out to be damaged."""
+        """The same for a file that is open and turned out to be damaged somewhere."""
         self.file.close()
-        return self.open_file()
+        return self._open_rebuilt()
+
+    def _open_rebuilt(self) -> Opening:
+        lost = rebuild(self.path / FILE_NAME, self.path / REBUILT_NAME)
+        return replace(self._open(self.path / FILE_NAME), unreadable=lost)
 
     def _open(self, path: Path) -> Opening:
         self.file = SpoolFile.open(path)

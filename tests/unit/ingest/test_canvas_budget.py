@@ -66,20 +66,7 @@ def test_next_process_goes_on_where_the_last_one_was() -> None:
 
 @pytest.mark.parametrize(
     "dumped",
-    [
-        None,
-        7,
-        "text",
-        [],
-        {},
-        {"error": None},
-        {"error": [1]},
-        {"error": {"x": 1}},
-        {"error": {"-5": 1}},
-        {"error": {"²": 1}},
-        {"error": {"5": "1"}},
-        {"other": {"5": 1}},
-    ],
+    [{}, {"error": {}}, {"error": {"²": 1}}, {"error": {"text": 1}}, {"other": {"5": 1}}],
 )
 def test_what_is_no_dump_counts_nothing(dumped: Any) -> None:
     budget = _spent(4)

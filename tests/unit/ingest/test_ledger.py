@@ -29,6 +29,7 @@ from ingest.delivering.draining import Draining
 from ingest.delivering.port import TopicRefused
 from ingest.delivering.route import Route
 from ingest.delivering.spool_file import FILE_NAME, SpoolFile
+from ingest.drift import Drift
 from ingest.errors import NotDurable, Overloaded, Refusal
 from ingest.intake import Intake
 from ingest.metrics import Ledger, Metrics
@@ -95,6 +96,7 @@ class _Process:
             deferred=Deferred(bench.spool),
             metrics=metrics,
             topic_prefix=PREFIX,
+            drift=Drift(),
         )
         self.settling = Settling(bench.spool, self.intake, self.keys.values())
 

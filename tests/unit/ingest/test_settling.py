@@ -23,6 +23,7 @@ from ingest.delivering.deferred import Deferred, request_of
 from ingest.delivering.delivery import Delivery
 from ingest.delivering.port import RecordTooLarge
 from ingest.delivering.spool_file import DEFERRED, SpoolFile
+from ingest.drift import Drift
 from ingest.errors import NotDurable, Refusal, UnknownKey
 from ingest.handover import Receipt, SignedRequest
 from ingest.intake import Intake
@@ -97,6 +98,7 @@ class _Site:
             deferred=Deferred(spool.spool),
             metrics=metrics,
             topic_prefix=PREFIX,
+            drift=Drift(),
         )
         self.settling = Settling(spool.spool, self.intake, (self.live, self.platform))
 
@@ -450,7 +452,6 @@ async def test_damaged_token_is_counted_and_stops_nobody(
         assert site.outcomes() == {("published", ""): 2, ("not_durable", "damaged"): 1}
 
 
-@pytest.mark.xfail(reason="RecordTooLarge is neither Rejection nor Refusal: it ends all settling")
 async def test_token_that_quarantine_never_takes_stops_nobody(place: Path) -> None:
     async with _site(place) as site:
         await site.accept(_event(0, exp=int(NOW_S) - 301))

@@ -130,7 +130,6 @@ async def test_others_are_refused_until_a_late_call_ends_and_it_is_told_of(disk:
     assert called == []
 
 
-@pytest.mark.xfail(reason="the first of two late calls to end lets others in behind the second")
 async def test_others_are_refused_until_the_last_of_several_late_calls_ends(disk: Disk) -> None:
     first, second = _Slow(), _Slow()
     outcomes = await asyncio.gather(

@@ -495,7 +495,6 @@ async def _taken_in_time(bench: SpoolBench, wanted: Record) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.xfail(reason="opened again, not rebuilt: opening meets none of what is damaged")
 async def test_file_whose_sequence_is_damaged_is_rebuilt_too(place: Path) -> None:
     async with open_spool(place) as bench:
         for n in range(10):
@@ -571,7 +570,6 @@ async def test_forgetting_that_comes_late_is_counted(
         assert await bench.numbers() == []
 
 
-@pytest.mark.xfail(reason="set apart, and not counted again: the spool never counts as empty")
 async def test_damaged_row_is_counted_out_though_counting_fails_at_first(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
