@@ -46,6 +46,7 @@ class Generation:
         self._producer = producer
         self._publish_timeout_s = publish_timeout_s
         self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._closed = False
 
     @classmethod
     async def start(
@@ -82,6 +83,8 @@ class Generation:
 
     async def answers(self) -> bool:
         """Whether Kafka answers at all."""
+        if self._closed:  # aiokafka would connect again, and nobody would close that
+            return False
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 await self._producer.client.fetch_all_metadata()
@@ -96,6 +99,7 @@ class Generation:
 
     async def close(self) -> None:
         """Ends it within a bound, whatever state it is in."""
+        self._closed = True
         producer = self._producer
         with contextlib.suppress(TimeoutError, KafkaError, OSError):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):

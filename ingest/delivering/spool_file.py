@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO, Self, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ingest.contract import logfile
-from ingest.contract.envelope import Source
+from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.logfile import LogFileError, LogFull, Usage
 from ingest.contract.record import Record, StoredRecord
 
@@ -242,7 +243,10 @@ class SpoolFile:
         held: list[Held] = []
         size_bytes = 0
         for id_, *row, source in rows:
-            held.append(Held(stored=logfile.stored(id_, row), source=source_of(source)))
+            record = logfile.stored(id_, row)
+            if source not in SOURCES:
+                record = replace(record, damaged=True)
+            held.append(Held(stored=record, source=source_of(source)))
             size_bytes += len(held[-1].stored.value)
             if size_bytes >= max_bytes:
                 break

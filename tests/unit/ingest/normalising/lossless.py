@@ -19,11 +19,13 @@ _REFUSED_BY_STORES = re.compile("[\x00\ud800-\udfff]")
 def lost(claims: Claims, envelope: Envelope) -> list[str]:
     """Paths of signed leaves that the envelope does not hold, as signed or as documented."""
     kept = {"metadata": dict(envelope.metadata), "body": dict(envelope.body)}
-    missing: list[str] = []
-    for path, where, name, value in _expected(claims):
-        if not _take(kept[where], name, value):
-            missing.append(path)
-    return missing
+    # those under their own names first: another's new name may look like one of them
+    elsewhere = [
+        (path, where, name, value)
+        for path, where, name, value in _expected(claims)
+        if not _take_named(kept[where], name, value)
+    ]
+    return [path for path, where, name, value in elsewhere if not _take(kept[where], name, value)]
 
 
 def _expected(claims: Claims) -> Iterator[tuple[str, str, str, Any]]:
@@ -79,6 +81,15 @@ def _take(kept: dict[str, Any], name: str, value: Any) -> bool:
         if named and same(value, kept[candidate]):
             del kept[candidate]
             return True
+    return False
+
+
+def _take_named(kept: dict[str, Any], name: str, value: Any) -> bool:
+    """Takes a member away that is under its own name."""
+    shown = _shown(name)
+    if shown in kept and same(value, kept[shown]):
+        del kept[shown]
+        return True
     return False
 
 
