@@ -93,23 +93,12 @@ class Draining:
 
     async def _publish(self, held: Held) -> Outcome | None:
         """How the record ended, if the log has it, or quarantine in its stead."""
-        record, route = as_record(held.stored), self._route
-        if not route.admits(record.topic, may_probe=True):
-            return None
+        record = as_record(held.stored)
         try:
-            await self._log.append(record)
-        except TopicRefused as refusal:
-            route.refused(record.topic, str(refusal))
+            if await self._route.publish(self._log, record, may_probe=True):
+                return _outcome_of(record, self._prefix)
         except RecordTooLarge:
-            route.gave_up()
             return await self._put_aside(record, held)
-        except Overloaded:
-            route.gave_up()
-        except NotDurable:
-            route.failed()
-        else:
-            route.delivered(record.topic)
-            return _outcome_of(record, self._prefix)
         return None
 
     async def _put_aside(self, record: Record, held: Held) -> Outcome | None:

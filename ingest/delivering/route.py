@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 import structlog
 
+from ingest.contract.record import Record
 from ingest.delivering.breaker import Breaker, State
+from ingest.delivering.port import Log, TopicRefused
+from ingest.errors import NotDurable, Overloaded
 
 log = structlog.get_logger(__name__)
 
@@ -13,10 +16,7 @@ _TRY_PARKED_EVERY_S = 5.0
 
 
 class Route:
-    """The breaker for the log as a whole, and the topics that are parked by themselves.
-
-    Whoever is admitted reports `delivered`, `refused`, `failed` or `gave_up`.
-    """
+    """The breaker for the log as a whole, and the topics that are parked by themselves."""
 
     def __init__(
         self, breaker: Breaker | None = None, *, clock: Callable[[], float] = time.monotonic
@@ -25,8 +25,34 @@ class Route:
         self._clock = clock
         self._parked: dict[str, float] = {}
 
+    async def publish(self, durable_log: Log, record: Record, *, may_probe: bool) -> bool:
+        """Whether the log has the record. Without `may_probe` it is asked only while all is well.
+
+        If not, it may have it all the same: a repeat does no harm. Raises RecordTooLarge.
+        """
+        if not self.admits(record.topic, may_probe=may_probe):
+            return False
+        try:
+            await durable_log.append(record)
+        except TopicRefused as refusal:
+            self.refused(record.topic, str(refusal))
+        except Overloaded:
+            self.gave_up()
+        except NotDurable:
+            self.failed()
+        except BaseException:
+            self.gave_up()
+            raise
+        else:
+            self.delivered(record.topic)
+            return True
+        return False
+
     def admits(self, topic: str, *, may_probe: bool) -> bool:
-        """Whether one record may go to the log. Without `may_probe` only while all is well."""
+        """Whether one record may go to the log now.
+
+        Whoever is admitted reports `delivered`, `refused`, `failed` or `gave_up`.
+        """
         if not may_probe and self.state != "closed":
             return False
         if topic in self._parked and not self._is_due(topic):
