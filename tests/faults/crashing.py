@@ -57,6 +57,21 @@ POINTS: Final[dict[str, Point]] = {
     "after-log-commit": _ingest("contract.eventlog", "EventLog.append", "after"),
     "before-kafka-send": _ingest("delivering.generation", "Generation.send", "before"),
     "after-kafka-ack": _ingest("delivering.generation", "Generation.send", "after"),
+    "before-spool-commit": _ingest("delivering.spool_file", "SpoolFile.append", "before"),
+    "after-spool-commit": _ingest("delivering.spool_file", "SpoolFile.append", "after"),
+    "before-spool-answer": _ingest("delivering.spool", "Spool.append", "after"),
+    "before-spool-delete": _ingest("delivering.spool_file", "SpoolFile.forget", "before"),
+    "after-spool-delete": _ingest("delivering.spool_file", "SpoolFile.forget", "after"),
+    "before-deferred-commit": _ingest("delivering.spool", "Spool.defer", "before"),
+    "after-deferred-commit": _ingest("delivering.spool", "Spool.defer", "after"),
+    "before-deferred-delivery": _ingest("settling", "Settling._judge", "before"),
+    "after-deferred-delivery": _ingest("settling", "Settling._judge", "after"),
+    "before-quarantine": _ingest("intake", "Intake._quarantine", "before"),
+    "after-quarantine": _ingest("intake", "Intake._quarantine", "after"),
+    "before-reserve-given-up": _ingest("delivering.ballast", "Ballast.give_up", "before"),
+    "after-reserve-given-up": _ingest("delivering.ballast", "Ballast.give_up", "after"),
+    "before-reserve-filled": _ingest("delivering.ballast", "Ballast._fill", "before"),
+    "after-reserve-filled": _ingest("delivering.ballast", "Ballast._fill", "after"),
     # the offsets are the last thing that a transaction writes
     "before-sink-commit": _consumers("sinks.duckdb", "DuckDBSink._write_offsets", "after"),
     "after-sink-commit": _consumers("sinks.duckdb", "DuckDBSink._write", "after"),
@@ -120,6 +135,11 @@ def main(arguments: list[str]) -> None:
         known = ", ".join(n for n, p in POINTS.items() if p.command == command)
         sys.exit(f"no such point of `{command}`: {name} (there are {known})")
     arm(point, int(passage or 1))
+    run(command, *rest)
+
+
+def run(command: str, *rest: str) -> None:
+    """The program's own `main`."""
     program = importlib.import_module(PROGRAMS[command])
     sys.argv = [command, command, *rest]
     program.main()

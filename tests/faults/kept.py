@@ -101,7 +101,7 @@ async def read_topics(servers: str, prefix: str) -> Topics:
 
 
 async def _places(servers: str, prefix: str) -> list[TopicPartition]:
-    async with _admin(servers) as admin:
+    async with admin_client(servers) as admin:
         names = [name for name in await admin.list_topics() if name.startswith(f"{prefix}.")]
         return [
             TopicPartition(topic["topic"], partition["partition"])
@@ -165,13 +165,14 @@ def _query(store: Path, sql: str) -> list[tuple[Any, ...]]:
 
 async def delete_topics(servers: str, prefix: str) -> None:
     """Takes the site's topics away, so that the next one's broker is not busy with them."""
-    async with _admin(servers) as admin:
+    async with admin_client(servers) as admin:
         names = [name for name in await admin.list_topics() if name.startswith(f"{prefix}.")]
         await admin.delete_topics(names)
 
 
 @contextlib.asynccontextmanager
-async def _admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_client(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """One that is connected, past all proxies."""
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     try:
         await admin.start()

@@ -7,7 +7,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.faults.grounds import Grounds
-from tests.faults.rows import outages, repeats, shapes, tokens, worker
+from tests.faults.rows import (
+    crashes,
+    disks,
+    ending,
+    kafka_brokers,
+    kafka_link,
+    kafka_topics,
+    keys,
+    outages,
+    promise,
+    repeats,
+    shapes,
+    spool_files,
+    spool_writes,
+    tokens,
+    worker,
+)
 from tests.faults.verdict import Tally
 
 Run = Callable[[Grounds, int], Awaitable[Tally]]
@@ -47,9 +63,101 @@ def _name(run: Run) -> str:
 
 ROWS: Final = (
     Row(
+        number=1,
+        fault="the broker refuses, swallows or resets connections, or answers too slowly",
+        cases=(
+            *_quick(kafka_link.broker_refuses),
+            *_long(
+                kafka_link.broker_is_a_black_hole,
+                kafka_link.broker_answers_late,
+                kafka_link.link_is_throttled,
+                kafka_link.answers_reset_in_the_middle,
+            ),
+        ),
+    ),
+    Row(
+        number=2,
+        fault="of three brokers the leader is killed, each is restarted, two are stopped",
+        cases=_long(
+            kafka_brokers.leader_killed,
+            kafka_brokers.rolling_restart,
+            kafka_brokers.too_few_in_sync,
+        ),
+    ),
+    Row(
+        number=3,
+        fault="the broker appends, and its acknowledgement does not arrive",
+        cases=(*_quick(kafka_link.acknowledgements_lost), *_long(kafka_link.acknowledgements_cut)),
+    ),
+    Row(
+        number=4,
+        fault="a topic is missing, or denied to us, or takes no record as large as this one",
+        cases=_long(
+            kafka_topics.record_too_large,
+            kafka_topics.writing_denied,
+            kafka_topics.topic_missing,
+        ),
+    ),
+    Row(
+        number=5,
+        fault="the receiver is killed at each of its steps",
+        cases=_long(
+            crashes.crash_before_the_answer,
+            crashes.crash_while_draining,
+            crashes.crash_while_keys_fail,
+            crashes.crash_around_quarantine,
+            crashes.crash_around_the_reserve,
+        ),
+    ),
+    Row(
+        number=6,
+        fault="the receiver is told to end in mid-body, and killed before its spool is empty",
+        cases=(
+            *_quick(ending.sigterm_in_mid_body),
+            *_long(ending.killed_before_it_has_drained),
+        ),
+    ),
+    Row(
+        number=7,
+        fault="the spool's disk is full, read-only, slow, or fails, while Kafka is out of reach",
+        cases=(
+            *_quick(disks.disk_full_but_for_the_reserve),
+            *_long(disks.disk_fails, disks.disk_is_slow, disks.disk_full_and_broker_down),
+        ),
+    ),
+    Row(
+        number=8,
+        fault="the spool's file is torn, cut, altered, or of another version",
+        cases=(
+            *_quick(spool_files.flipped_bit),
+            *_long(
+                spool_files.torn_tail,
+                spool_files.flipped_bit_in_the_write_ahead_log,
+                spool_files.truncated_file,
+                spool_files.wrong_version,
+                spool_files.garbage_header,
+                spool_files.spoilt_free_pages,
+                spool_files.flipped_bit_while_it_runs,
+            ),
+        ),
+    ),
+    Row(
         number=9,
         fault="the receiver's pod is gone, or its node; its volume is left, or has two owners",
         pending="chart",
+    ),
+    Row(
+        number=10,
+        fault="the key source fails in each way there is, at a cold start and across rotations",
+        cases=(
+            *_quick(keys.key_source_fails_in_mid_run, keys.key_source_fails_at_a_cold_start),
+            *_long(keys.key_source_down_for_a_minute, keys.flood_while_the_key_source_fails),
+        ),
+    ),
+    Row(
+        number=11,
+        fault="keys rotate in mid-burst; the next key is used early, the previous one late",
+        cases=_quick(keys.next_key_early_and_previous_key_late) + _long(keys.rotation_in_mid_burst),
     ),
     Row(
         number=12,
@@ -129,10 +237,19 @@ ROWS: Final = (
     ),
     Row(
         number=25,
-        fault="the receiver is away, for less and for more than Canvas's own retries last",
+        fault="the receiver is away, for less and for more than Canvas's retries last; or Kafka",
         cases=(
             *_quick(outages.receiver_away_for_a_while),
-            *_long(outages.receiver_away_for_too_long),
+            *_long(
+                outages.receiver_away_for_too_long,
+                promise.kafka_away_within_the_spool,
+                promise.broker_frozen_and_receiver_killed,
+            ),
         ),
+    ),
+    Row(
+        number=26,
+        fault="a crash in every write of the spool, on copies of its files",
+        cases=_quick(spool_writes.crash_at_every_write),
     ),
 )

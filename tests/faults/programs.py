@@ -32,6 +32,8 @@ class Part:
         self._admin_port = free_port()
         self._admin_port_setting = admin_port_setting
         self._program: Program | None = None
+        self.disk_control: Path | None = None
+        """Names what its spool's disk suffers from, if set before the launch; see `failing`."""
 
     @property
     def admin_url(self) -> str:
@@ -51,14 +53,22 @@ class Part:
 
     def launch(self, *, crash_at: str | None = None) -> None:
         """A new process; with `crash_at` one that kills itself there (`tests.faults.crashing`)."""
-        crashing = ("python", "-m", "tests.faults.crashing", crash_at or "")
         self._program = Program(
-            *(self._command if crash_at is None else (*crashing, *self._command[1:])),
+            *self._launcher(crash_at),
             settings={**self.settings, self._admin_port_setting: str(self._admin_port)},
             admin_port=self._admin_port,
             log_file=self.log_file,
         )
         self._program.launch()
+
+    def _launcher(self, crash_at: str | None) -> tuple[str, ...]:
+        point = () if crash_at is None else (crash_at,)
+        rest = self._command[1:]
+        if self.disk_control is not None:
+            return ("python", "-m", "tests.faults.failing", str(self.disk_control), *point, *rest)
+        if point:
+            return ("python", "-m", "tests.faults.crashing", *point, *rest)
+        return self._command
 
     async def ready(self) -> None:
         """Waits until it says that it is. Raises NotReady."""

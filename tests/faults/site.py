@@ -173,11 +173,26 @@ async def running(site: Site, *, with_worker: bool = True) -> AsyncIterator[Site
 
 
 @contextlib.asynccontextmanager
-async def streaming(site: Site, *, rate: float = 100) -> AsyncIterator[None]:
-    """Events come in while the block runs, some of them twice."""
+async def streaming(
+    site: Site,
+    *,
+    rate: float = 100,
+    repeat_share: float = 0.1,
+    notice_share: float = 0,
+    retry_plan: RetryPlan = NO_RETRIES,
+) -> AsyncIterator[None]:
+    """Events come in while the block runs, some of them twice; tries that are left come after."""
     ended = asyncio.Event()
     stream = asyncio.create_task(
-        site.canvas.stream(site.url, until=ended, rate=rate, repeat_share=0.1, quoted_share=0.3)
+        site.canvas.stream(
+            site.url,
+            until=ended,
+            rate=rate,
+            repeat_share=repeat_share,
+            notice_share=notice_share,
+            quoted_share=0.3,
+            retry_plan=retry_plan,
+        )
     )
     try:
         await until(lambda: site.witness.genuine > rate / 2)
