@@ -10,6 +10,10 @@ from ingest.contract.logfile import LogFileError
 from ingest.contract.record import Record, StoredRecord
 from ingest.delivering.spool_file import COLUMNS, Spooled, source_of
 
+_MAGIC = b"SQLite format 3\0"
+_PAGE_BYTES = 4_096
+_MARK_BYTES = 5  # the second page says first that the third is a table's, in every spool
+
 
 class Salvage:
     """How it went: records `kept`, and `lost` ones, as far as the file lets anyone count them."""
@@ -44,6 +48,25 @@ def salvage(path: Path, result: Salvage) -> Iterator[Spooled]:
         connection.close()
 
 
+def mend_beginning(path: Path, *, like: Path) -> None:
+    """Where one of our files does not begin as a database, gives it an empty spool's first page.
+
+    Every spool's tables begin at the same pages, so that their records can be read again.
+    """
+    if not path.is_file():
+        return
+    ours = like.read_bytes()[: _PAGE_BYTES + _MARK_BYTES]
+    with path.open("r+b") as file:
+        theirs = file.read(len(ours))
+        if theirs.startswith(_MAGIC) or theirs[_PAGE_BYTES:] != ours[_PAGE_BYTES:]:
+            return
+        page = bytearray(ours[:_PAGE_BYTES])
+        page[28:32] = (path.stat().st_size // _PAGE_BYTES).to_bytes(4, "big")
+        page[32:40] = bytes(8)  # which pages are free nobody knows, nor has to
+        file.seek(0)
+        file.write(page)
+
+
 def as_record(stored: StoredRecord) -> Record:
     """A stored record as one to be written."""
     return Record(topic=stored.topic, key=stored.key, value=stored.value, headers=stored.headers)
@@ -66,6 +89,7 @@ def _rows(connection: sqlite3.Connection, result: Salvage) -> Iterator[tuple[Any
     if highest is None:
         result.lost += 1
         return
+    is_behind_damage = True
     for id_ in range(last_id + 1, highest + 1):
         try:
             row = connection.execute(
@@ -74,9 +98,13 @@ def _rows(connection: sqlite3.Connection, result: Salvage) -> Iterator[tuple[Any
             ).fetchone()
         except sqlite3.Error:
             result.lost += 1
+            is_behind_damage = True
             continue
         if row is not None:
+            is_behind_damage = False
             yield row
+        elif is_behind_damage:  # half a page looks like the end of what it held
+            result.lost += 1
 
 
 def _highest_id(connection: sqlite3.Connection) -> int | None:

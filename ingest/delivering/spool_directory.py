@@ -11,8 +11,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ingest.contract.logfile import APPEND_LIMIT, LogFileError
+from ingest.delivering import wal
 from ingest.delivering.ballast import Ballast
-from ingest.delivering.salvage import Salvage, salvage
+from ingest.delivering.salvage import Salvage, mend_beginning, salvage
 from ingest.delivering.spool_file import (
     BALLAST_NAME,
     FILE_NAME,
@@ -82,6 +83,8 @@ class SpoolDirectory:
         try:
             if path.is_file() and not path.stat().st_size:
                 raise LogFileError(f"{path} is empty")  # ours never are
+            if wal.mend(path.with_name(f"{path.name}-wal")):
+                raise LogFileError(f"{path} has a damaged write-ahead log")
             return self._open(path)
         except (LogFileError, sqlite3.DatabaseError) as error:
             log.error("the spool is damaged", path=str(path), cause=str(error))
@@ -116,6 +119,8 @@ def rebuild(path: Path, rebuilt: Path) -> int:
     for suffix in _SUFFIXES:
         rebuilt.with_name(rebuilt.name + suffix).unlink(missing_ok=True)
     result = Salvage()
+    SpoolFile.open(rebuilt).close()
+    mend_beginning(path, like=rebuilt)
     file = SpoolFile.open(rebuilt)
     for batch in _batches(salvage(path, result)):
         file.append(batch, max_bytes=_NO_BOUND)
@@ -135,10 +140,10 @@ def rebuild(path: Path, rebuilt: Path) -> int:
 
 def _put_in_place(path: Path, new: Path) -> None:
     """Gives a whole file its name, once the log of another that had it is out of the way."""
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists():
+    old_log = path.with_name(path.name + "-wal")
+    if old_log.exists():
         asides = sorted(path.parent.glob(f"{_ASIDE}*.sqlite3"))
-        wal.rename(f"{asides[-1] if asides else path.with_name(_ASIDE)}-wal")
+        old_log.rename(f"{asides[-1] if asides else path.with_name(_ASIDE)}-wal")
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
     new.rename(path)
 
