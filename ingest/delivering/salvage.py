@@ -1,7 +1,7 @@
 """Reads what can be read of a damaged spool, record by record."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Salvage:
         self.lost = 0
 
 
-def salvage(path: Path, result: Salvage) -> Iterator[Spooled]:
+def salvage(path: Path, result: Salvage) -> Generator[Spooled]:
     """Every record whose row can be read and whose checksum is right, in order.
 
     Counts into `result`. A file of which nothing can be read counts as one lost record.

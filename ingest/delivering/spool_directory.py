@@ -2,7 +2,8 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
@@ -121,10 +122,9 @@ def rebuild(path: Path, rebuilt: Path) -> int:
     result = Salvage()
     SpoolFile.open(rebuilt).close()
     mend_beginning(path, like=rebuilt)
-    file = SpoolFile.open(rebuilt)
-    for batch in _batches(salvage(path, result)):
-        file.append(batch, max_bytes=_NO_BOUND)
-    file.close()
+    with closing(SpoolFile.open(rebuilt)) as file, closing(salvage(path, result)) as read:
+        for batch in _batches(read):
+            file.append(batch, max_bytes=_NO_BOUND)
     # the file first: its log without it says nothing, and it without its log says too little
     aside = path.with_name(f"{_ASIDE}{time.time_ns()}.sqlite3")
     path.rename(aside)
@@ -156,7 +156,7 @@ def _made(path: Path) -> Path:
     return path
 
 
-def _batches(items: Iterator[Spooled]) -> Iterator[list[Spooled]]:
+def _batches(items: Iterable[Spooled]) -> Iterator[list[Spooled]]:
     batch: list[Spooled] = []
     for item in items:
         batch.append(item)
