@@ -6,7 +6,6 @@ a reserve of real blocks is given up for notices alone.
 
 import asyncio
 import contextlib
-import itertools
 import math
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from ingest.delivering.disk import Disk, DiskFull, NoRoom
 from ingest.delivering.gathering import Gathering
 from ingest.delivering.inventory import Inventory
 from ingest.delivering.spool_directory import Opening, SpoolDirectory
-from ingest.delivering.spool_file import DEFERRED, Held, Holding, Spooled
+from ingest.delivering.spool_file import DEFERRED, Held, Holding, Spooled, batches
 from ingest.errors import NotDurable, Overloaded
 from ingest.handover import Lane
 from ingest.metrics import Ledger, SpoolFigures
@@ -31,7 +30,6 @@ from ingest.metrics import Ledger, SpoolFigures
 log = structlog.get_logger(__name__)
 
 _MAX_WAITING = 10_000
-_MAX_BATCH_BYTES = 4 * 1024 * 1024
 _COMMIT_TIMEOUT_S = 2.5
 _CLOSE_TIMEOUT_S = 5.0
 _TEND_EVERY_S = 1.0
@@ -216,7 +214,7 @@ class Spool:
         return self._limits.max_bytes - reserve_bytes
 
     async def _commit(self, source: Source, items: Iterable[Spooled]) -> int:
-        batch = _first_of(items)
+        batch = next(batches(items))
         append = partial(self._directory.file.append, batch, max_bytes=self._max_bytes(source))
         came_late = partial(self._came_late, batch)
         try:
@@ -336,18 +334,6 @@ class Spool:
 def lane_of(topic: str) -> Lane:
     """The ledger's lane of what the spool holds."""
     return "deferred" if topic == DEFERRED else "spool"
-
-
-def _first_of(items: Iterable[Spooled]) -> list[Spooled]:
-    """One batch."""
-    batch: list[Spooled] = []
-    size_bytes = 0
-    for item in itertools.islice(items, APPEND_LIMIT):
-        batch.append(item)
-        size_bytes += item.size_bytes
-        if size_bytes >= _MAX_BATCH_BYTES:
-            break
-    return batch
 
 
 def _missing(before: Inventory, after: Inventory) -> dict[tuple[Lane, Source], int]:

@@ -2,7 +2,6 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Self
@@ -11,7 +10,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ingest.contract.logfile import APPEND_LIMIT, LogFileError
+from ingest.contract.logfile import LogFileError
 from ingest.delivering import wal
 from ingest.delivering.ballast import Ballast
 from ingest.delivering.salvage import Salvage, mend_beginning, salvage
@@ -20,8 +19,8 @@ from ingest.delivering.spool_file import (
     FILE_NAME,
     Holding,
     Ownership,
-    Spooled,
     SpoolFile,
+    batches,
 )
 
 log = structlog.get_logger(__name__)
@@ -123,7 +122,7 @@ def rebuild(path: Path, rebuilt: Path) -> int:
     SpoolFile.open(rebuilt).close()
     mend_beginning(path, like=rebuilt)
     with closing(SpoolFile.open(rebuilt)) as file, closing(salvage(path, result)) as read:
-        for batch in _batches(read):
+        for batch in batches(read):
             file.append(batch, max_bytes=_NO_BOUND)
     # the file first: its log without it says nothing, and it without its log says too little
     aside = path.with_name(f"{_ASIDE}{time.time_ns()}.sqlite3")
@@ -154,14 +153,3 @@ def _made(path: Path) -> Path:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     SpoolFile.open(path).close()
     return path
-
-
-def _batches(items: Iterable[Spooled]) -> Iterator[list[Spooled]]:
-    batch: list[Spooled] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == APPEND_LIMIT:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -6,7 +6,6 @@ A line's members are topic, source, key and value (base64), headers (pairs of te
 
 import base64
 import binascii
-import itertools
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,12 +16,10 @@ from msgspec import Struct, field
 
 from ingest.contract import logfile, strict_json
 from ingest.contract.envelope import SOURCES
-from ingest.contract.logfile import APPEND_LIMIT, LogFull
+from ingest.contract.logfile import LogFull
 from ingest.contract.record import Record
 from ingest.delivering.salvage import as_record
-from ingest.delivering.spool_file import Held, Spooled, SpoolFile
-
-_MAX_BATCH_BYTES = 4 * 1024 * 1024
+from ingest.delivering.spool_file import Held, Spooled, SpoolFile, batches
 
 
 class LineRefused(ValueError):
@@ -77,7 +74,7 @@ def import_lines(lines: Iterable[bytes], file: SpoolFile, *, max_bytes: int) -> 
     What no longer fits, or the disk refuses, is refused.
     """
     result = Imported()
-    for batch in _batches(_sound(lines, result)):
+    for batch in batches(_sound(lines, result)):
         try:
             file.append(batch, max_bytes=max_bytes)
         except LogFull:
@@ -97,19 +94,6 @@ def _sound(lines: Iterable[bytes], result: Imported) -> Iterator[Spooled]:
             yield from_line(line)
         except LineRefused as refusal:
             result.refused[str(refusal)] += 1
-
-
-def _batches(items: Iterator[Spooled]) -> Iterator[list[Spooled]]:
-    """As many at once as one commit takes."""
-    for first in items:
-        batch = [first]
-        size_bytes = first.size_bytes
-        for item in itertools.islice(items, APPEND_LIMIT - 1):
-            batch.append(item)
-            size_bytes += item.size_bytes
-            if size_bytes >= _MAX_BATCH_BYTES:
-                break
-        yield batch
 
 
 def _record(members: Mapping[str, Any]) -> Record:

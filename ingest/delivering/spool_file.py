@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Self, TypeVar
 
@@ -32,6 +32,7 @@ COLUMNS = f"{logfile.COLUMNS}, source"
 # nobody else writes; who only looks must not hold up a write for longer
 _BUSY_TIMEOUT_MS = 50
 _LOCK_WITHIN_S = 0.5
+_MAX_BATCH_BYTES = 4 * 1024 * 1024
 _MORE_COLUMNS = ",\n  source text not null"
 _DAMAGED_TABLE = "create table if not exists damaged as select * from record where false"
 
@@ -69,6 +70,20 @@ class Holding(Struct, frozen=True, kw_only=True):
     source: Source
     records: int
     size_bytes: int
+
+
+def batches(items: Iterable[Spooled]) -> Iterator[list[Spooled]]:
+    """The items in order, as many at once as one append takes."""
+    rest = iter(items)
+    for first in rest:
+        batch, size_bytes = [first], first.size_bytes
+        while size_bytes < _MAX_BATCH_BYTES and len(batch) < logfile.APPEND_LIMIT:
+            item = next(rest, None)
+            if item is None:
+                break
+            batch.append(item)
+            size_bytes += item.size_bytes
+        yield batch
 
 
 class Ownership:
