@@ -10,20 +10,19 @@ import structlog
 from aiohttp import web
 
 from consumers.dead_letter import DeadLetters, EmbeddedDeadLetters, KafkaDeadLetters
-from consumers.handover import NextOffsets
 from consumers.metrics import Metrics
-from consumers.patience import patiently
 from consumers.projections import all_tables
+from consumers.retry import patiently
 from consumers.settings import Settings
 from consumers.sinks.base import Sink
 from consumers.sinks.duckdb import DuckDBSink
 from consumers.sources.base import Source
 from consumers.sources.embedded import EmbeddedSource
 from consumers.sources.kafka import KafkaSource
+from consumers.values import NextOffsets
 from consumers.worker import SINK_PATIENCE, Limits, Worker
 from ingest.contract.catalogue import catalogue
-from ingest.contract.eventlog import FILE_NAME
-from ingest.contract.operating.admin import Check, admin_app, bound_socket, listening
+from ingest.contract.eventlog.eventlog import FILE_NAME
 from ingest.contract.tables import (
     COURSE_COPIES,
     COURSE_COPIES_COLUMNS,
@@ -31,6 +30,7 @@ from ingest.contract.tables import (
     EVENTS_COLUMNS,
 )
 from ingest.contract.topics import event_topic_pattern
+from ingest.shared.admin_listener import Check, admin_app, bound_socket, listening
 
 DRAIN_S = 20.0
 """How long a worker that was told to stop may take to write what it holds."""

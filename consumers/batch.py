@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consumers.handover import DeadLetter, NextOffsets, Partition, Row
+from consumers.values import DeadLetter, NextOffsets, Partition, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

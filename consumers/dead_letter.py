@@ -13,11 +13,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from consumers.cluster import KAFKA_PATIENCE, admin_client, stop
 from consumers.errors import StartupError
-from consumers.handover import DeadLetter
-from consumers.patience import patiently
-from ingest.contract.eventlog import EventLog, LogFileError
+from consumers.kafka_cluster import KAFKA_PATIENCE, admin_client, stop
+from consumers.retry import patiently
+from consumers.values import DeadLetter
+from ingest.contract.eventlog.eventlog import EventLog, LogFileError
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_MESSAGE_BYTES, dead_letter_topic
 

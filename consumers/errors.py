@@ -4,7 +4,7 @@
 others end the worker; what it had not written comes again when it is started next.
 """
 
-from consumers.handover import Partition, PoisonReason
+from consumers.values import Partition, PoisonReason
 
 
 class Poison(Exception):

@@ -5,8 +5,8 @@ from typing import get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from consumers.handover import PoisonReason
-from ingest.contract.operating.metrics import new_registry
+from consumers.values import PoisonReason
+from ingest.shared.registry import new_registry
 
 _WRITE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 

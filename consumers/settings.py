@@ -8,8 +8,8 @@ from typing import ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from consumers.sinks.duckdb import database_name
-from ingest.contract.operating.environment import EnvironmentSettings, Section, variables
-from ingest.contract.operating.sections import KafkaSettings, LogSettings, TopicsSettings
+from ingest.shared.environment import EnvironmentSettings, Section, variables
+from ingest.shared.sections import KafkaSettings, LogSettings, TopicsSettings
 
 # pydantic's own, deprecated BaseModel.schema() is never called here, so the name is free for ours
 warnings.filterwarnings("ignore", message='Field name "schema" in "StoreSettings" shadows')

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers import columns
-from consumers.handover import Row
+from consumers.values import Row
 from ingest.contract.tables import MAX_UNKNOWN_FIELDS, ColumnType, column_names, twin
 
 

@@ -11,11 +11,11 @@ from consumers.batch import Batch, BatchBuilder
 from consumers.dead_letter import DeadLetters
 from consumers.decoder import read_envelope
 from consumers.errors import Poison, SinkBusy, TooManyPoisons
-from consumers.handover import DeadLetter, Row
 from consumers.metrics import Metrics
-from consumers.patience import Patience, patiently
+from consumers.retry import Patience, patiently
 from consumers.sinks.base import Sink
 from consumers.sources.base import Source
+from consumers.values import DeadLetter, Row
 from ingest.contract.envelope import Envelope
 from ingest.contract.record import StoredRecord
 

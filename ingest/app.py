@@ -12,19 +12,19 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from ingest.admin import key_ages, receiver_admin
-from ingest.contract.operating.admin import bound_socket, listening
-from ingest.contract.operating.environment import SettingsError
 from ingest.contract.topics import ingest_topics
-from ingest.delivering import topic_admin
-from ingest.delivering.spool import Spool
-from ingest.listener import receiving
-from ingest.parts import Parts, assembled
-from ingest.receiver import Limits, Receiver
+from ingest.http.admin import key_ages, receiver_admin
+from ingest.http.receiver import Limits, Receiver
+from ingest.http.server import receiving
+from ingest.http.tls import keep_current, server_context
+from ingest.observing.alarms import Watch
 from ingest.settings import HttpSettings, Settings
-from ingest.tenants_file import Directory
-from ingest.tls import keep_current, server_context
-from ingest.watch import Watch
+from ingest.shared.admin_listener import bound_socket, listening
+from ingest.shared.environment import SettingsError
+from ingest.shared.kafka import topic_admin
+from ingest.spool.spool import Spool
+from ingest.verifying.tenants_file import Directory
+from ingest.wiring import Parts, assembled
 
 log = structlog.get_logger(__name__)
 

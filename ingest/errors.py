@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from ingest.contract.quarantine import QuarantineReason
-from ingest.handover import Claims
+from ingest.values import Claims
 
 
 class Refusal(Exception):

@@ -7,16 +7,16 @@ from ingest.contract.codec import encode
 from ingest.contract.envelope import Source
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.topics import MAX_RECORD_BYTES
-from ingest.delivering.deferred import Deferred
-from ingest.delivering.delivery import Delivery
-from ingest.delivering.port import RecordTooLarge
-from ingest.drift import Drift
 from ingest.errors import Refusal, Uncheckable, Unusable
-from ingest.handover import Claims, Receipt, SignedRequest
-from ingest.metrics import Metrics
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from ingest.normalising.values import rfc3339
+from ingest.observing.drift import Drift
+from ingest.observing.metrics import Metrics
+from ingest.publishing.log import RecordTooLarge
+from ingest.publishing.publisher import Delivery
+from ingest.spool.deferred import Deferred
+from ingest.values import Claims, Receipt, SignedRequest
 from ingest.verifying.token import bare
 from ingest.verifying.verifier import Verifier
 

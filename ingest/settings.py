@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ingest.contract.operating.environment import EnvironmentSettings, Section
-from ingest.contract.operating.sections import KafkaSettings, LogSettings, TopicsSettings
-from ingest.urls import key_set_url
+from ingest.shared.environment import EnvironmentSettings, Section
+from ingest.shared.sections import KafkaSettings, LogSettings, TopicsSettings
+from ingest.verifying.key_url import key_set_url
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 

@@ -6,10 +6,10 @@ one kind of table. Every projection takes any envelope and gives no, one or more
 
 from collections.abc import Callable, Iterable
 
-from consumers.handover import Row
 from consumers.projections.course_copies import course_copy_rows
 from consumers.projections.events import event_rows
 from consumers.projections.typed import TypedTables
+from consumers.values import Row
 from ingest.contract.catalogue import Catalogue
 from ingest.contract.envelope import Envelope
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from consumers import columns
-from consumers.handover import Row
 from consumers.projections import head
+from consumers.values import Row
 from ingest.contract.envelope import Envelope
 from ingest.contract.tables import COURSE_COPIES, COURSE_COPIES_COLUMNS
 

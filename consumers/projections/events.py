@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from consumers import columns
-from consumers.handover import Row
 from consumers.projections import head
+from consumers.values import Row
 from ingest.contract.envelope import Envelope
 from ingest.contract.tables import EVENTS, EVENTS_COLUMNS
 

@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from consumers import columns
-from consumers.handover import Row
 from consumers.projections import head
+from consumers.values import Row
 from ingest.contract.catalogue import Catalogue, FieldType
 from ingest.contract.envelope import Envelope
 from ingest.contract.tables import TYPED_HEAD, ColumnType, caliper_table, twin, typed_columns

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from consumers.batch import Batch
-from consumers.handover import NextOffsets
+from consumers.values import NextOffsets
 
 
 class Sink(Protocol):

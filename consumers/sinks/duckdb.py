@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from consumers.batch import Batch
 from consumers.errors import SinkBusy, StartupError
-from consumers.handover import NextOffsets, Partition, Row
 from consumers.unknown_fields import Layout, laid_out
+from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
 
 OFFSETS_TABLE = "forebay_offsets"

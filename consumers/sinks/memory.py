@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.batch import Batch
-from consumers.handover import NextOffsets, Partition, Row
 from consumers.unknown_fields import Layout, laid_out
+from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from consumers.handover import NextOffsets, Polled
+from consumers.values import NextOffsets, Polled
 
 StoredOffsets = Callable[[str], Awaitable[NextOffsets]]
 """Asks the sink how far its tables are complete, for a source id."""

@@ -10,9 +10,9 @@ from typing import TypeVar
 import structlog
 
 from consumers.errors import OffsetOutOfRange, StartupError
-from consumers.handover import NOTHING_POLLED, NextOffsets, Partition, Polled
 from consumers.sources.base import StoredOffsets
-from ingest.contract.eventlog import READ_LIMIT, EventLogReader, LogBounds, LogFileError
+from consumers.values import NOTHING_POLLED, NextOffsets, Partition, Polled
+from ingest.contract.eventlog.eventlog import READ_LIMIT, EventLogReader, LogBounds, LogFileError
 from ingest.contract.record import StoredRecord
 
 IDLE_S = 0.05

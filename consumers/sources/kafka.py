@@ -17,11 +17,11 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from consumers.cluster import KAFKA_PATIENCE, admin_client, stop
 from consumers.errors import OffsetOutOfRange
-from consumers.handover import NOTHING_POLLED, NextOffsets, Partition, Polled
-from consumers.patience import patiently
+from consumers.kafka_cluster import KAFKA_PATIENCE, admin_client, stop
+from consumers.retry import patiently
 from consumers.sources.base import StoredOffsets
+from consumers.values import NOTHING_POLLED, NextOffsets, Partition, Polled
 from ingest.contract.record import StoredRecord
 
 MAX_POLL_RECORDS = 1_000

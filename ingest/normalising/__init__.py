@@ -6,8 +6,8 @@
 from collections.abc import Callable, Mapping
 
 from ingest.contract.envelope import Envelope
-from ingest.handover import Claims, Format
 from ingest.normalising import caliper, canvas, notices
+from ingest.values import Claims, Format
 
 _BY_FORMAT: Mapping[Format, Callable[[Claims], Envelope]] = {
     "canvas": canvas.normalise,

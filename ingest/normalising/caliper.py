@@ -12,10 +12,10 @@ from typing import Any
 from ingest.contract.caliper import canvas_id, extensions
 from ingest.contract.catalogue import catalogue
 from ingest.contract.envelope import Envelope
-from ingest.handover import Claims
 from ingest.normalising import metadata as flat
 from ingest.normalising import values
 from ingest.normalising.values import Issues
+from ingest.values import Claims
 
 _PLACED = frozenset({"data", "subscription", "iss"})
 _OF_EVENT = {

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingest.contract.envelope import Envelope
-from ingest.handover import Claims
 from ingest.normalising import metadata as flat
 from ingest.normalising import values
 from ingest.normalising.values import Issues
+from ingest.values import Claims
 
 _PLACED = frozenset({"metadata", "body", "subscription", "iss"})
 _LONGEST_TEXT = 8192

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from ingest import lti
-from ingest.handover import Claims
+from ingest.contract import lti
+from ingest.values import Claims
 
 _OF_THE_TOKEN = frozenset({"iat", "exp", "nonce", "sendTime"})
 

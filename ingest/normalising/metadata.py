@@ -5,10 +5,10 @@ from typing import Any
 
 from ingest.contract.catalogue import FieldType
 from ingest.contract.metadata import our_fields, signed_fields
-from ingest.handover import Claims
 from ingest.normalising import values
 from ingest.normalising.identity import event_id
 from ingest.normalising.values import Issues
+from ingest.values import Claims
 
 OURS = frozenset(our_fields())
 """Names that only we may set: a signed field of such a name is kept beside ours."""

@@ -7,12 +7,12 @@ lib/lti/messages/pns_notice.rb.
 from collections.abc import Mapping
 from typing import Any
 
-from ingest import lti
+from ingest.contract import lti
 from ingest.contract.envelope import Envelope
-from ingest.handover import Claims
 from ingest.normalising import metadata as flat
 from ingest.normalising import values
 from ingest.normalising.values import Issues
+from ingest.values import Claims
 
 # iss is in `issuer`; sub is the actor
 _PLACED = frozenset({"iss", "sub"})

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingest.contract.catalogue import FieldType, catalogue
 from ingest.contract.envelope import Source
-from ingest.handover import HugeNumber
+from ingest.values import HugeNumber
 
 Issues = list[str]
 """Paths of the values that did not fit, `metadata.…` or `body.…`."""

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ingest import lti
+from ingest.contract import lti
 from ingest.contract.caliper import extensions
 from ingest.contract.envelope import Source
 from ingest.errors import Malformed, Unusable
-from ingest.handover import Claims, Format
+from ingest.values import Claims, Format
 
 
 def format_of(payload: Mapping[str, Any], source: Source) -> Format:

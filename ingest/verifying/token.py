@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ingest.contract import strict_json
 from ingest.errors import AlgorithmNotAllowed, Malformed, Unsigned
-from ingest.handover import HugeNumber
+from ingest.values import HugeNumber
 
 MAX_DEPTH = 200
 """Deepest nesting of claims that we read."""

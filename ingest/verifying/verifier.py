@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec.structs import replace
 
-from ingest import lti
+from ingest.contract import lti
 from ingest.contract.envelope import Source
 from ingest.contract.quarantine import QuarantineReason
 from ingest.errors import (
@@ -25,7 +25,7 @@ from ingest.errors import (
     Unusable,
     WrongIssuer,
 )
-from ingest.handover import Claims, SignedRequest
+from ingest.values import Claims, SignedRequest
 from ingest.verifying.claims import (
     check_form,
     check_is_notice,

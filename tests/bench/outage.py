@@ -15,7 +15,7 @@ import psutil
 
 from ingest.contract.record import Record
 from ingest.contract.topics import ingest_topics
-from ingest.delivering.spool_file import FILE_NAME, Spooled, SpoolFile
+from ingest.spool.store import FILE_NAME, Spooled, SpoolFile
 from tests.bench import load
 from tests.emulator.canvas import Canvas
 from tests.kafka.broker import Cluster

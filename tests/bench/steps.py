@@ -12,9 +12,9 @@ from ingest.app import quieten_garbage_collector
 from ingest.contract.catalogue import catalogue
 from ingest.contract.codec import decode, encode
 from ingest.contract.record import Record
-from ingest.drift import Drift
-from ingest.handover import Claims
 from ingest.normalising import normalise
+from ingest.observing.drift import Drift
+from ingest.values import Claims
 from tests.contract.golden import verified
 from tests.emulator.school import LiveEvent, School, timed
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import orjson
 
-from consumers.handover import Row
 from consumers.projections import all_tables
+from consumers.values import Row
 from ingest.contract.catalogue import catalogue
 from ingest.contract.codec import decode, encode
 from ingest.contract.envelope import Source
 from ingest.contract.record import Record
-from ingest.handover import Claims
 from ingest.normalising import normalise
+from ingest.values import Claims
 from ingest.verifying.claims import format_of
 from tests.emulator.school import LiveEvent, Notice, School, timed
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from ingest.contract.caliper import Shape
 from ingest.contract.catalogue import EventType, FieldType, catalogue
+from ingest.contract.lti import CLAIM
 from ingest.contract.metadata import signed_fields
-from ingest.lti import CLAIM
 from tests.emulator.templates import METADATA
 from tests.support.builders import (
     CANVAS,

@@ -11,15 +11,15 @@ from typing import Any
 import orjson
 import pytest
 
-from consumers.handover import Row
 from consumers.projections import all_tables
+from consumers.values import Row
 from ingest.contract.caliper import Shape
 from ingest.contract.catalogue import EventType, FieldType, catalogue
 from ingest.contract.codec import decode, encode
 from ingest.contract.envelope import Envelope
 from ingest.contract.record import Record
-from ingest.handover import Claims
 from ingest.normalising import normalise
+from ingest.values import Claims
 from ingest.verifying.claims import check_form, format_of
 from tests.contract import signed
 from tests.support import builders

@@ -8,12 +8,12 @@ import duckdb
 import pytest
 
 from consumers.batch import Batch
-from consumers.handover import Row
 from consumers.projections import all_tables
 from consumers.sinks.duckdb import DuckDBSink
+from consumers.values import Row
 from ingest.contract.catalogue import EventType, catalogue
-from ingest.contract.pages import DATA_MODEL, START, page_name, queries
-from ingest.contract.published import examples, published
+from ingest.contract.describe.pages import DATA_MODEL, START, page_name, queries
+from ingest.contract.describe.published import examples, published
 from ingest.contract.tables import (
     COURSE_COPIES,
     COURSE_COPIES_COLUMNS,

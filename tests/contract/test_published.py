@@ -9,12 +9,12 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 from jsonschema.protocols import Validator
 
-from ingest.contract.asyncapi import document
 from ingest.contract.catalogue import catalogue
 from ingest.contract.codec import encode
+from ingest.contract.describe.asyncapi import document
+from ingest.contract.describe.published import example_name, examples, export, published, text
+from ingest.contract.describe.schemas import schemas
 from ingest.contract.envelope import Envelope
-from ingest.contract.published import example_name, examples, export, published, text
-from ingest.contract.schemas import schemas
 from ingest.contract.topics import ingest_topics, schema_id
 from tests.contract.examples import SHIPPED, lines
 

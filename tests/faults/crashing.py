@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-PROGRAMS: Final = {"serve": "ingest.cli", "run": "consumers.cli"}
+PROGRAMS: Final = {"serve": "ingest.commands.main", "run": "consumers.commands.main"}
 
 Moment = Literal["before", "after"]
 
@@ -53,25 +53,25 @@ def _consumers(module: str, name: str, moment: Moment) -> Point:
 
 
 POINTS: Final[dict[str, Point]] = {
-    "before-log-commit": _ingest("contract.eventlog", "EventLog.append", "before"),
-    "after-log-commit": _ingest("contract.eventlog", "EventLog.append", "after"),
-    "before-kafka-send": _ingest("delivering.generation", "Generation.send", "before"),
-    "after-kafka-ack": _ingest("delivering.generation", "Generation.send", "after"),
-    "before-spool-commit": _ingest("delivering.spool_file", "SpoolFile.append", "before"),
-    "after-spool-commit": _ingest("delivering.spool_file", "SpoolFile.append", "after"),
-    "before-spool-answer": _ingest("delivering.spool", "Spool.append", "after"),
-    "before-spool-delete": _ingest("delivering.spool_file", "SpoolFile.forget", "before"),
-    "after-spool-delete": _ingest("delivering.spool_file", "SpoolFile.forget", "after"),
-    "before-deferred-commit": _ingest("delivering.spool", "Spool.defer", "before"),
-    "after-deferred-commit": _ingest("delivering.spool", "Spool.defer", "after"),
-    "before-deferred-delivery": _ingest("settling", "Settling._judge", "before"),
-    "after-deferred-delivery": _ingest("settling", "Settling._judge", "after"),
+    "before-log-commit": _ingest("contract.eventlog.eventlog", "EventLog.append", "before"),
+    "after-log-commit": _ingest("contract.eventlog.eventlog", "EventLog.append", "after"),
+    "before-kafka-send": _ingest("publishing.kafka.producer", "Generation.send", "before"),
+    "after-kafka-ack": _ingest("publishing.kafka.producer", "Generation.send", "after"),
+    "before-spool-commit": _ingest("spool.store", "SpoolFile.append", "before"),
+    "after-spool-commit": _ingest("spool.store", "SpoolFile.append", "after"),
+    "before-spool-answer": _ingest("spool.spool", "Spool.append", "after"),
+    "before-spool-delete": _ingest("spool.store", "SpoolFile.forget", "before"),
+    "after-spool-delete": _ingest("spool.store", "SpoolFile.forget", "after"),
+    "before-deferred-commit": _ingest("spool.spool", "Spool.defer", "before"),
+    "after-deferred-commit": _ingest("spool.spool", "Spool.defer", "after"),
+    "before-deferred-delivery": _ingest("verify_deferred", "Settling._judge", "before"),
+    "after-deferred-delivery": _ingest("verify_deferred", "Settling._judge", "after"),
     "before-quarantine": _ingest("intake", "Intake._quarantine", "before"),
     "after-quarantine": _ingest("intake", "Intake._quarantine", "after"),
-    "before-reserve-given-up": _ingest("delivering.ballast", "Ballast.give_up", "before"),
-    "after-reserve-given-up": _ingest("delivering.ballast", "Ballast.give_up", "after"),
-    "before-reserve-filled": _ingest("delivering.ballast", "Ballast._fill", "before"),
-    "after-reserve-filled": _ingest("delivering.ballast", "Ballast._fill", "after"),
+    "before-reserve-given-up": _ingest("spool.reserve", "Ballast.give_up", "before"),
+    "after-reserve-given-up": _ingest("spool.reserve", "Ballast.give_up", "after"),
+    "before-reserve-filled": _ingest("spool.reserve", "Ballast._fill", "before"),
+    "after-reserve-filled": _ingest("spool.reserve", "Ballast._fill", "after"),
     # the offsets are the last thing that a transaction writes
     "before-sink-commit": _consumers("sinks.duckdb", "DuckDBSink._write_offsets", "after"),
     "after-sink-commit": _consumers("sinks.duckdb", "DuckDBSink._write", "after"),

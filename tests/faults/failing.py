@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ingest.delivering.ballast import Ballast
-from ingest.delivering.spool_file import BALLAST_NAME, SpoolFile
+from ingest.spool.reserve import Ballast
+from ingest.spool.store import BALLAST_NAME, SpoolFile
 from tests.faults import crashing
 
 Trouble = Literal["full", "io error", "read-only", "fsync error", "slow", "small"]

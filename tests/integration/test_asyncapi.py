@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 from jsonschema import Draft7Validator
 
-from ingest.contract.schemas import schemas
+from ingest.contract.describe.schemas import schemas
 
 _ROOT = Path(__file__).parents[2]
 _TOOLS = _ROOT / "build" / "asyncapi"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from ingest.contract.eventlog import FILE_NAME, EventLog
+from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
 from tests.contract.golden import path_of, record_of
 from tests.support import processes, tables
 

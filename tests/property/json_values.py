@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ingest.handover import HugeNumber
+from ingest.values import HugeNumber
 
 _PLAIN_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 _ODD_TEXT = st.text(

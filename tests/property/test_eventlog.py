@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ingest.contract.eventlog import EventLog, EventLogReader
+from ingest.contract.eventlog.eventlog import EventLog, EventLogReader
 from ingest.contract.record import Record
 
 _MAX_BYTES = 1 << 30

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.contract.codec import decode, encode
-from ingest.handover import Claims
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
+from ingest.values import Claims
 from tests.property.json_values import ODD, ODD_OBJECTS
 from tests.support.builders import (
     CANVAS,

@@ -10,11 +10,11 @@ from jsonschema import Draft202012Validator
 
 from ingest.contract.catalogue import catalogue
 from ingest.contract.codec import encode
+from ingest.contract.describe.schemas import schemas
+from ingest.contract.lti import CLAIM
 from ingest.contract.metadata import our_fields, signed_fields
-from ingest.contract.schemas import schemas
-from ingest.handover import Claims
-from ingest.lti import CLAIM
 from ingest.normalising import normalise
+from ingest.values import Claims
 from tests.property.json_values import ODD, ODD_OBJECTS
 from tests.support.builders import (
     NOTICE_CLAIM,

@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ingest.contract.envelope import Source
 from ingest.contract.record import Record
-from ingest.delivering.salvage import as_record
-from ingest.delivering.spool_directory import Opening, SpoolDirectory
-from ingest.delivering.spool_file import DEFERRED, FILE_NAME, Held, Spooled
+from ingest.spool.directory import Opening, SpoolDirectory
+from ingest.spool.recover import as_record
+from ingest.spool.store import DEFERRED, FILE_NAME, Held, Spooled
 
 _ROOMY = 1 << 30
 _PAGE = 4_096

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ingest.contract.envelope import Source
 from ingest.errors import Refusal, Unusable
-from ingest.handover import Claims, HugeNumber
+from ingest.values import Claims, HugeNumber
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     LIVE_EVENTS_ISSUER,

@@ -7,8 +7,8 @@ from typing import Protocol
 import pytest
 
 from ingest.contract.record import Record
-from ingest.delivering.port import Log
 from ingest.errors import NotDurable
+from ingest.publishing.log import Log
 
 PATIENCE_S = 30.0
 MANY = 300

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from consumers.batch import Batch
-from consumers.handover import NextOffsets, Partition, Row
 from consumers.sinks.base import Sink
+from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
 
 SOURCE_ID = "log-1"

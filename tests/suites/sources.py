@@ -7,8 +7,8 @@ from typing import Protocol
 import pytest
 
 from consumers.errors import OffsetOutOfRange
-from consumers.handover import NextOffsets, Partition
 from consumers.sources.base import Source, StoredOffsets
+from consumers.values import NextOffsets, Partition
 from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import quarantine_topic
 from tests.unit.consumers.builders import event_record

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ingest.contract.envelope import Envelope, Source
 from ingest.errors import UnknownKey
-from ingest.handover import Claims, Format, SignedRequest
+from ingest.values import Claims, Format, SignedRequest
 from ingest.verifying.jwks import KeySource
 from ingest.verifying.tenants import LiveEventsPin, NoticesPin, Tenant, Tenants
 from tests.support.keys import SigningKey

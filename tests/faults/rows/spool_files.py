@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ingest.contract.record import Record
-from ingest.delivering.spool_file import FILE_NAME, Spooled, SpoolFile
+from ingest.spool.store import FILE_NAME, Spooled, SpoolFile
 from tests.faults.grounds import Grounds
 from tests.faults.judging import judge, settle
 from tests.faults.site import Site

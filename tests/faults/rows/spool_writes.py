@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from ingest.contract.record import Record
-from ingest.delivering.spool_directory import SpoolDirectory
-from ingest.delivering.spool_file import FILE_NAME, Spooled, SpoolFile
+from ingest.spool.directory import SpoolDirectory
+from ingest.spool.store import FILE_NAME, Spooled, SpoolFile
 from tests.faults.grounds import Grounds
 from tests.faults.verdict import Tally, Violation
 

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 PATIENCE_S = 60.0
-_MAIN = "from consumers.cli import main; main()"
+_MAIN = "from consumers.commands.main import main; main()"
 
 
 class Program:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingest.contract.eventlog import FILE_NAME, EventLog, EventLogReader
+from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog, EventLogReader
 from tests.integration.consumers.program import Program
 from tests.unit.consumers.builders import (
     EVENT_TYPES,

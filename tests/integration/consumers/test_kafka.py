@@ -9,12 +9,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
-from consumers.cluster import admin_client
 from consumers.dead_letter import KafkaDeadLetters
 from consumers.errors import OffsetOutOfRange
-from consumers.handover import DeadLetter, Partition
+from consumers.kafka_cluster import admin_client
 from consumers.sources.base import Source, StoredOffsets
 from consumers.sources.kafka import KafkaSource
+from consumers.values import DeadLetter, Partition
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_MESSAGE_BYTES, dead_letter_topic, event_topic_pattern
 from tests.integration.consumers.program import Program

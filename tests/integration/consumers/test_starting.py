@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.contract.eventlog import FILE_NAME, EventLog
+from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
 from tests.integration.consumers.program import PATIENCE_S, Program
 from tests.unit.consumers.builders import PREFIX, event_record
 

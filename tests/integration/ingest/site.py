@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from ingest.contract.eventlog import FILE_NAME, EventLogReader
+from ingest.contract.eventlog.eventlog import FILE_NAME, EventLogReader
 from ingest.contract.record import StoredRecord
 from tests.emulator.canvas import Canvas
 from tests.emulator.school import School, timed

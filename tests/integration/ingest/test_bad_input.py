@@ -12,7 +12,7 @@ import pytest
 
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.topics import quarantine_topic
-from ingest.receiver import LIVE_EVENT_MAX_BYTES, NOTICES_MAX_BYTES
+from ingest.http.receiver import LIVE_EVENT_MAX_BYTES, NOTICES_MAX_BYTES
 from tests.emulator import forgeries
 from tests.emulator.deliveries import PATHS
 from tests.emulator.forgeries import Forger, Forgery

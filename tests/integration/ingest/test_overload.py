@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.receiver import LIVE_EVENT_MAX_BYTES
+from ingest.http.receiver import LIVE_EVENT_MAX_BYTES
 from tests.integration.ingest.site import Scrape, Site, eventually, notices, running_site
 from tests.integration.ingest.wire import (
     Answer,

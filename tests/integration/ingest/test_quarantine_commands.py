@@ -18,8 +18,8 @@ import pytest_asyncio
 from ingest.contract.codec import decode
 from ingest.contract.record import StoredRecord
 from ingest.contract.topics import event_topics, quarantine_topic
-from ingest.delivering.topic_admin import TopicError
-from ingest.delivering.topic_reader import read_topic
+from ingest.shared.kafka.topic_admin import TopicError
+from ingest.shared.kafka.topic_reader import read_topic
 from tests.integration.ingest.commands import run
 from tests.integration.ingest.site import Site, eventually, running_site
 from tests.support.keys import SigningKey

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ingest.contract.eventlog import FILE_NAME, EventLog
+from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
 from tests.integration.ingest.commands import TENANTS_TOML, run
 from tests.integration.ingest.site import eventually, running_site
 from tests.integration.ingest.wire import connected, post, read_answer

@@ -18,11 +18,11 @@ from confluent_kafka import Consumer, Message
 from jsonschema import Draft202012Validator
 
 from ingest.contract.codec import decode, encode
+from ingest.contract.describe.published import examples
+from ingest.contract.describe.schemas import schemas
 from ingest.contract.envelope import Envelope
-from ingest.contract.published import examples
 from ingest.contract.record import Record
-from ingest.contract.schemas import schemas
-from ingest.delivering.kafka import KafkaLog
+from ingest.publishing.kafka.log import KafkaLog
 from tests.integration.ingest.site import eventually
 from tests.integration.kafka.test_broker import make_topic
 from tests.integration.test_readme import python_of_the_readme

@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from ingest import drift_file
-from ingest.drift import Unknown
+from ingest.observing import drift_store
+from ingest.observing.drift import Unknown
 from tests.emulator.school import LiveEvent, timed
 from tests.integration.ingest import commands
 from tests.integration.ingest.site import read_log
@@ -65,8 +65,8 @@ async def _post(path: WholePath, event: LiveEvent, name: str, body: dict[str, An
 
 async def _until_noted(directory: Path) -> None:
     async with asyncio.timeout(30):
-        file = directory / "data" / drift_file.FILE_NAME
-        while drift_file.read(file).keys() != {_FIELD, _TYPE}:  # noqa: ASYNC110 - it is a file
+        file = directory / "data" / drift_store.FILE_NAME
+        while drift_store.read(file).keys() != {_FIELD, _TYPE}:  # noqa: ASYNC110 - it is a file
             await asyncio.sleep(0.05)
 
 

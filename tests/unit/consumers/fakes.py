@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from consumers.batch import Batch
 from consumers.errors import OffsetOutOfRange, SinkBusy
-from consumers.handover import NOTHING_POLLED, DeadLetter, NextOffsets, Partition, Polled
 from consumers.sinks.base import Sink
 from consumers.sources.base import StoredOffsets
+from consumers.values import NOTHING_POLLED, DeadLetter, NextOffsets, Partition, Polled
 from ingest.contract.record import StoredRecord
 
 READ_LIMIT = 5

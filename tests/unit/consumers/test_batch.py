@@ -1,7 +1,7 @@
 """Bounds and contents of a batch."""
 
 from consumers.batch import BatchBuilder
-from consumers.handover import DeadLetter, Partition
+from consumers.values import DeadLetter, Partition
 from tests.suites.sinks import row
 from tests.unit.consumers.builders import stored_as, unreadable_record
 

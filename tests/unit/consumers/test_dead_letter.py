@@ -6,8 +6,8 @@ import pytest
 
 from consumers.dead_letter import EmbeddedDeadLetters, dead_letter_record
 from consumers.errors import StartupError
-from consumers.handover import DeadLetter
-from ingest.contract.eventlog import EventLogReader
+from consumers.values import DeadLetter
+from ingest.contract.eventlog.eventlog import EventLogReader
 from tests.unit.consumers.builders import PREFIX, stored_as, unreadable_record
 
 LETTER = DeadLetter(record=stored_as(unreadable_record(1), 77), reason="not_an_envelope")

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from consumers.cli import main
+from consumers.commands.main import main
 from consumers.settings import StoreSettings
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from consumers.errors import OffsetOutOfRange, StartupError
-from consumers.handover import Partition
 from consumers.sources import embedded
 from consumers.sources.base import Source, StoredOffsets
 from consumers.sources.embedded import EmbeddedSource
-from ingest.contract.eventlog import FILE_NAME, EventLog
+from consumers.values import Partition
+from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
 from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import event_topic_pattern, quarantine_topic
 from tests.suites.sources import Reading, SourceBehaviour, reading, stored

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ingest.contract.compatibility import breaks
-from ingest.contract.schemas import schemas
+from ingest.contract.describe.compatibility import breaks
+from ingest.contract.describe.schemas import schemas
 
 _NAME = "live-events.submission-created.v1"
 Change = Callable[[dict[str, Any]], object]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.contract.eventlog import (
+from ingest.contract.eventlog.eventlog import (
     FORMAT_VERSION,
     EventLog,
     EventLogReader,

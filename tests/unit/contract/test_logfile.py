@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ingest.contract import logfile
-from ingest.contract.logfile import FORMAT_VERSION, LogFileError, Usage
+from ingest.contract.eventlog import logfile
+from ingest.contract.eventlog.logfile import FORMAT_VERSION, LogFileError, Usage
 from ingest.contract.record import Record
 
 _HEADERS = (("ce_id", b"id-1"), ("ce_subject", "größe".encode()), ("empty", b""))

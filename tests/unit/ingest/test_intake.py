@@ -11,10 +11,6 @@ import pytest
 from ingest.contract.codec import decode
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.record import Record
-from ingest.delivering.deferred import Deferred
-from ingest.delivering.delivery import Delivery
-from ingest.delivering.port import RecordTooLarge
-from ingest.drift import Drift
 from ingest.errors import (
     BadSignature,
     Malformed,
@@ -24,10 +20,14 @@ from ingest.errors import (
     Uncheckable,
     Unusable,
 )
-from ingest.handover import Claims, Lane, Receipt, SignedRequest
 from ingest.intake import Intake
-from ingest.metrics import Metrics
 from ingest.normalising.identity import event_id
+from ingest.observing.drift import Drift
+from ingest.observing.metrics import Metrics
+from ingest.publishing.log import RecordTooLarge
+from ingest.publishing.publisher import Delivery
+from ingest.spool.deferred import Deferred
+from ingest.values import Claims, Lane, Receipt, SignedRequest
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     NOW_S,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.contract.operating.environment import SettingsError, load, variables
 from ingest.settings import Settings
+from ingest.shared.environment import SettingsError, load, variables
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.handover import Row
 from consumers.projections import all_tables
 from consumers.projections.course_copies import course_copy_rows
 from consumers.projections.events import event_rows
 from consumers.projections.typed import TypedTables
+from consumers.values import Row
 from ingest.contract.caliper import Shape
 from ingest.contract.catalogue import Catalogue, EventType, FieldType, catalogue
 from ingest.contract.envelope import Envelope

@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ingest.contract.envelope import Envelope
-from ingest.handover import Claims
+from ingest.values import Claims
 from tests.support.builders import NOTICE_CLAIM
 
 _REFUSED_BY_STORES = re.compile("[\x00\ud800-\udfff]")

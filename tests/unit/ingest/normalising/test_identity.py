@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ingest.handover import Claims
 from ingest.normalising.identity import canonical_json, event_id
+from ingest.values import Claims
 from ingest.verifying.token import read_claims
 from tests.support.builders import (
     NOTICE_CLAIM,

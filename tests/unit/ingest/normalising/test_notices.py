@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from ingest.contract.codec import encode
-from ingest.handover import HugeNumber
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
+from ingest.values import HugeNumber
 from tests.support.builders import (
     CLIENT,
     DEPLOYMENT,

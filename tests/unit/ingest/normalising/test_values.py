@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from ingest.contract.catalogue import FieldType
-from ingest.handover import HugeNumber
 from ingest.normalising.values import (
     Declared,
     Issues,
@@ -17,6 +16,7 @@ from ingest.normalising.values import (
     timestamp,
     visible,
 )
+from ingest.values import HugeNumber
 
 _INT64_MAX = 2**63 - 1
 

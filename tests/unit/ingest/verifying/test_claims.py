@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ingest.errors import Malformed, Unusable
-from ingest.handover import Claims, Format
+from ingest.values import Claims, Format
 from ingest.verifying.claims import (
     check_form,
     check_is_notice,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingest.errors import AlgorithmNotAllowed, Malformed, Refusal, Unsigned
-from ingest.handover import HugeNumber
+from ingest.values import HugeNumber
 from ingest.verifying.token import UnreadableClaims, bare, read_claims, read_token
 from tests.support.builders import live_event_claims, signing_key, token
 from tests.support.keys import base64url

@@ -21,7 +21,7 @@ from ingest.errors import (
     Unusable,
     WrongIssuer,
 )
-from ingest.handover import Claims
+from ingest.values import Claims
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants import LiveEventsPin, Tenant, Tenants
 from ingest.verifying.verifier import Verifier

@@ -1,0 +1,68 @@
+"""Builds what the quarantine commands work with: the log, and a verifier with keys fetched now."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+
+from ingest.contract.eventlog.eventlog import FILE_NAME
+from ingest.quarantine.log import EmbeddedQuarantine, Entry, KafkaQuarantine, QuarantineLog
+from ingest.settings import Settings
+from ingest.verifying.jwks import KeySource, KeysUnavailable
+from ingest.verifying.tenants_file import Directory
+from ingest.verifying.verifier import Verifier
+
+
+@asynccontextmanager
+async def open_quarantine(settings: Settings) -> AsyncIterator[QuarantineLog]:
+    """Kafka's quarantine if the settings name a Kafka, else the embedded log's."""
+    prefix = settings.topics.prefix
+    log: QuarantineLog
+    if settings.kafka.bootstrap_servers is not None:
+        options = settings.kafka.client_options()
+        log = KafkaQuarantine(options, prefix, publish_timeout_s=settings.publish.timeout_s)
+    else:
+        path = settings.data_dir / FILE_NAME
+        log = EmbeddedQuarantine(path, prefix, max_bytes=settings.eventlog.max_bytes)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+async def verifier_for(
+    settings: Settings,
+    directory: Directory,
+    session: aiohttp.ClientSession,
+    entries: Sequence[Entry],
+) -> Verifier:
+    """A verifier with keys fetched now, from the issuers that the entries may be of."""
+    live, platforms = settings.live_events, directory.platforms
+    sources = {
+        "live-events": [KeySource(issuer=live.issuer, url=live.jwks_url, session=session)],
+        "pns": [KeySource(issuer=i, url=u, session=session) for i, u in platforms.items()],
+    }
+    needed = {entry.kept.source for entry in entries if entry.kept.token is not None}
+    asked = [
+        keys
+        for source in needed
+        for keys in sources[source]
+        if source == "live-events" or keys.issuer in directory.pinned_platforms
+    ]
+    await asyncio.gather(*map(_fetch, asked))
+    return Verifier(
+        keys={
+            "live-events": {keys.issuer: keys for keys in sources["live-events"]},
+            "pns": {keys.issuer: keys for keys in sources["pns"]},
+        },
+        tenants=directory.tenants,
+        leeway_s=settings.verify.leeway_s,
+        may_keep_unknown_tenant=lambda now_s: True,
+        on_ignored_members=lambda count: None,
+    )
+
+
+async def _fetch(keys: KeySource) -> None:
+    with suppress(KeysUnavailable):  # the verifier sees it, and says it of each token
+        await keys.refresh()

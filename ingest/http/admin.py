@@ -1,0 +1,68 @@
+"""The receiver's admin application: common endpoints, its own checks, the API description."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+
+from ingest.http import openapi
+from ingest.observing.metrics import Metrics
+from ingest.publishing.log import Log
+from ingest.shared.admin_listener import Check, admin_app
+from ingest.spool.spool import Spool
+from ingest.verifying.jwks import KeySource
+
+
+def receiver_admin(
+    *,
+    metrics: Metrics,
+    log: Log,
+    spool: Spool | None,
+    keys: Mapping[str, KeySource],
+    stale_after_s: float,
+) -> web.Application:
+    """Ready means: can make events durable, in the log or in the spool that stands in for it.
+
+    Keys never make it unready; they only show.
+    """
+
+    async def checks() -> Sequence[Check]:
+        takes, detail = await log.health()
+        if spool is None:
+            durable = [Check(name="durable", ok=takes, detail=detail)]
+        else:
+            has_room, room = spool.health()
+            durable = [
+                Check(name="log", ok=takes, required=not has_room, detail=detail),
+                Check(name="spool", ok=has_room, required=not takes, detail=room),
+            ]
+        return [
+            *durable,
+            *(_keys_check(source, stale_after_s) for source in keys.values()),
+        ]
+
+    async def describe(request: web.Request) -> web.Response:
+        return web.json_response(openapi.document())
+
+    app = admin_app(program="forebay-ingest", registry=metrics.registry, checks=checks)
+    app.router.add_get("/openapi.json", describe)
+    return app
+
+
+def key_ages(keys: Mapping[str, KeySource]) -> dict[str, float]:
+    """Seconds since each issuer's keys were fetched, for those that ever were."""
+    now = asyncio.get_running_loop().time()
+    return {
+        issuer: now - source.fetched_at
+        for issuer, source in keys.items()
+        if source.fetched_at is not None
+    }
+
+
+def _keys_check(source: KeySource, stale_after_s: float) -> Check:
+    name = f"keys of {source.issuer}"
+    if source.fetched_at is None:
+        return Check(name=name, ok=False, required=False, detail="never fetched")
+    age_s = asyncio.get_running_loop().time() - source.fetched_at
+    detail = f"fetched {age_s:.0f} s ago"
+    return Check(name=name, ok=age_s <= stale_after_s, required=False, detail=detail)

@@ -1,0 +1,358 @@
+"""Every metric of the receiver: name, unit, labels. The ledger among them balances at every scrape.
+
+received + recovered = settled + held, by source: an event is counted in when its request is
+complete or a lane is found to hold it, and out in the same step that decides what becomes of it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from msgspec import Struct
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ingest.contract.envelope import SOURCES, Source
+from ingest.errors import Refusal, Rejection, TenantNotAllowed
+from ingest.observing.canvas_budget import KINDS, CanvasBudget
+from ingest.observing.drift import Sighting, Unknown
+from ingest.shared.registry import new_registry
+from ingest.values import LANES, Lane, Receipt
+
+# how a request looks from here that Canvas gave up on, or may have
+_LOOK_LIKE_TIMEOUTS = frozenset({"disconnected", "request_timeout", "head_timeout"})
+_ACK_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class SpoolFigures(Struct, frozen=True, kw_only=True):
+    """The spool at a glance. `seconds_to_full` is infinite while it does not grow."""
+
+    records: int
+    tokens: int
+    used_bytes: int
+    oldest_age_s: float
+    seconds_to_full: float
+    reserve_held: bool
+
+
+class Metrics:
+    """The receiver's metrics, in a registry of their own; for the event loop's thread only."""
+
+    def __init__(self, process: str = "0") -> None:
+        self.registry = new_registry()
+        self._process = process
+        self.ledger = Ledger()
+        self.canvas_budget = CanvasBudget()
+        self.registry.register(_LedgerCollector(process, self.ledger))
+        self._aborted = self._counter(
+            "forebay_requests_aborted_total", "Requests that ended before their body did.", "reason"
+        )
+        self._ignored_members = self._counter(
+            "forebay_token_header_members_ignored_total",
+            "Header members of authentic tokens that we do not know.",
+        )
+        ack = Histogram(
+            "forebay_ack_seconds",
+            "Time from the complete request to the durable event.",
+            ["process", "source"],
+            buckets=_ACK_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._ack = {source: ack.labels(process, source) for source in SOURCES}
+        self.last_event: dict[str, float] = {}
+        """When each tenant's latest event was received, in Unix seconds."""
+        self.registry.register(
+            _LabelledGauge(
+                "forebay_tenant_last_event_timestamp_seconds",
+                "When the tenant's latest event was received, in Unix seconds.",
+                ("tenant", process),
+                lambda: self.last_event,
+            )
+        )
+        self.registry.register(
+            _LabelledGauge(
+                "forebay_canvas_budget_used_ratio",
+                "Share of what Canvas allows in 24 h before it gives us up; an estimate.",
+                ("kind", process),
+                self._budget_used,
+            )
+        )
+
+    def _budget_used(self) -> dict[str, float]:
+        now_s = time.time()
+        return {kind: self.canvas_budget.used_ratio(kind, now_s) for kind in KINDS}
+
+    def enter(self, source: Source) -> "LedgerEntry":
+        """Counts one event in; leaving the entry's `with` block counts it out."""
+        self.ledger.received[source] += 1
+        self.ledger.held["in_flight", source] += 1
+        return LedgerEntry(self.ledger, source, "in_flight", self.canvas_budget)
+
+    def resume(self, source: Source) -> "LedgerEntry":
+        """A deferred event is taken up again; leaving the entry's block counts it out, or on."""
+        return LedgerEntry(self.ledger, source, "deferred", None)
+
+    def aborted(self, reason: str) -> None:
+        """A request that ended before its body was complete; it is in no ledger."""
+        self._aborted.labels(self._process, reason).inc()
+        if reason in _LOOK_LIKE_TIMEOUTS:
+            self.canvas_budget.spend("timeout", time.time())
+        elif reason == "overloaded":
+            self.canvas_budget.spend("error", time.time())
+
+    def ignored_members(self, count: int) -> None:
+        """Unknown header members of one authentic token."""
+        self._ignored_members.labels(self._process).inc(count)
+
+    def durable(self, source: Source, ack_s: float) -> None:
+        """An event became durable, `ack_s` seconds after its request was complete."""
+        self._ack[source].observe(ack_s)
+
+    def seen(self, tenant: str, received_at: float) -> None:
+        """An event of a tenant, received at that Unix time, is durable."""
+        # a deferred event may be older than what came after it
+        self.last_event[tenant] = max(received_at, self.last_event.get(tenant, 0))
+
+    def watch_spool(self, figures: Callable[[], SpoolFigures]) -> None:
+        """Shows the spool's state at every scrape."""
+        self.registry.register(_SpoolCollector(self._process, figures))
+
+    def watch_keys(self, ages: Callable[[], Mapping[str, float]]) -> None:
+        """Shows the age of each issuer's keys, in seconds, at every scrape."""
+        self.registry.register(
+            _LabelledGauge(
+                "forebay_jwks_age_seconds",
+                "Time since the issuer's keys were fetched.",
+                ("issuer", self._process),
+                ages,
+            )
+        )
+
+    def watch_drift(self, seen: Callable[[], Mapping[Unknown, Sighting]]) -> None:
+        """Shows what came that the contract does not know; bounded as `drift` is."""
+        self.registry.register(_DriftCollector(self._process, seen))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, ["process", *labels], registry=self.registry)
+
+
+class Ledger:
+    """Events in and out, by source. Plain numbers, so that one look at them is one moment."""
+
+    def __init__(self) -> None:
+        self.received = dict.fromkeys(SOURCES, 0)
+        self.recovered = dict.fromkeys(SOURCES, 0)
+        self.held = {(lane, source): 0 for lane in LANES for source in SOURCES}
+        self.settled: dict[tuple[Source, str, str], int] = {}
+        self.damage: dict[str, int] = {"damaged": 0}
+
+    def found(self, lane: Lane, source: Source, count: int) -> None:
+        """Counts in what a lane holds and nobody brought in this process's time."""
+        self.recovered[source] += count
+        self.held[lane, source] += count
+
+    def left(self, lane: Lane, source: Source, outcome: str, reason: str = "") -> None:
+        """Counts out one event of a lane."""
+        self.held[lane, source] -= 1
+        self._settle(source, outcome, reason)
+
+    def lost(self, reason: str, count: int) -> None:
+        """Notes records that were gone before anyone could count them in."""
+        self.damage[reason] += count
+
+    def _settle(self, source: Source, outcome: str, reason: str) -> None:
+        line = (source, outcome, reason)
+        self.settled[line] = self.settled.get(line, 0) + 1
+
+    def end(self, lane: Lane, source: Source, decision: "Decision") -> None:
+        """An event's stay in a lane ends, in the same step in which the next begins."""
+        if decision.held_in is None:
+            self.left(lane, source, decision.outcome, decision.reason)
+        else:
+            self.held[lane, source] -= 1
+            self.held[decision.held_in, source] += 1
+
+
+class Decision(Struct, frozen=True):
+    """What becomes of an event: settled, or held in a further lane."""
+
+    outcome: str
+    reason: str = ""
+    held_in: Lane | None = None
+
+
+class LedgerEntry:
+    """One event in a lane; leaving the `with` block ends its stay there, however it is left.
+
+    A deferred one stays where it is while it cannot be made durable.
+    """
+
+    __slots__ = ("_budget", "_lane", "_ledger", "_receipt", "_source")
+
+    def __init__(
+        self, ledger: Ledger, source: Source, lane: Lane, budget: CanvasBudget | None
+    ) -> None:
+        self._budget = budget
+        self._ledger = ledger
+        self._source = source
+        self._lane: Lane = lane
+        self._receipt: Receipt | None = None
+
+    def accepted(self, receipt: Receipt) -> Receipt:
+        """Notes the receipt, which decides what becomes of the event."""
+        self._receipt = receipt
+        return receipt
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ledger.end(self._lane, self._source, self._decision(error))
+        if self._receipt is None and self._costs_canvas(error):
+            assert self._budget is not None
+            self._budget.spend("error", time.time())
+
+    def _costs_canvas(self, error: BaseException | None) -> bool:
+        """Whether Canvas will try again and count it: no 2xx for an event that may be genuine."""
+        if self._budget is None or self._source != "live-events":
+            return False
+        return isinstance(error, TenantNotAllowed) or not isinstance(error, Rejection)
+
+    def _decision(self, error: BaseException | None) -> Decision:
+        receipt = self._receipt
+        if receipt is not None:
+            return Decision(receipt.outcome, receipt.reason or "", receipt.held_in)
+        if isinstance(error, Rejection):
+            return Decision("rejected", error.reason)
+        if isinstance(error, asyncio.CancelledError):
+            reason = "deadline"
+        else:
+            reason = error.reason if isinstance(error, Refusal) else "internal"
+        stays = self._lane if self._lane != "in_flight" else None
+        return Decision("not_durable", reason, stays)
+
+
+class _LedgerCollector(Collector):
+    def __init__(self, process: str, ledger: Ledger) -> None:
+        self._process = process
+        self._ledger = ledger
+
+    def collect(self) -> list[Metric]:
+        ledger, process = self._ledger, self._process
+        received = CounterMetricFamily(
+            "forebay_events_received",
+            "Events whose request was complete.",
+            labels=["process", "source"],
+        )
+        recovered = CounterMetricFamily(
+            "forebay_events_recovered",
+            "Events found in the spool or the deferred lane, of which no request is known.",
+            labels=["process", "source"],
+        )
+        held = GaugeMetricFamily(
+            "forebay_events_held",
+            "Events that are not decided yet.",
+            labels=["process", "source", "lane"],
+        )
+        settled = CounterMetricFamily(
+            "forebay_events_settled",
+            "Events that were decided.",
+            labels=["process", "source", "outcome", "reason"],
+        )
+        lost = CounterMetricFamily(
+            "forebay_spool_unreadable_records",
+            "Records of a damaged spool that were gone before they could be counted in.",
+            labels=["process", "reason"],
+        )
+        for source in SOURCES:
+            received.add_metric([process, source], ledger.received[source])
+            recovered.add_metric([process, source], ledger.recovered[source])
+        for (lane, source), count in ledger.held.items():
+            held.add_metric([process, source, lane], count)
+        for (source, outcome, reason), count in ledger.settled.items():
+            settled.add_metric([process, source, outcome, reason], count)
+        for reason, count in ledger.damage.items():
+            lost.add_metric([process, reason], count)
+        return [received, recovered, held, settled, lost]
+
+
+class _SpoolCollector(Collector):
+    def __init__(self, process: str, figures: Callable[[], SpoolFigures]) -> None:
+        self._process = process
+        self._figures = figures
+
+    def collect(self) -> list[Metric]:
+        figures = self._figures()
+        return [
+            self._gauge("records", "Records that wait for Kafka.", figures.records),
+            self._gauge("tokens", "Tokens that wait for keys.", figures.tokens),
+            self._gauge("bytes", "What the spool takes on the disk.", figures.used_bytes),
+            self._gauge("oldest_age_seconds", "Age of the oldest record.", figures.oldest_age_s),
+            self._gauge(
+                "seconds_to_full",
+                "Time until the spool is full at the last minute's rate; +Inf if it does not grow.",
+                figures.seconds_to_full,
+            ),
+            self._gauge(
+                "reserve_held", "Whether the notices' reserve is there.", figures.reserve_held
+            ),
+        ]
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"forebay_spool_{name}", text, labels=["process"])
+        family.add_metric([self._process], value)
+        return family
+
+
+class _LabelledGauge(Collector):
+    """A gauge with one label, read from a mapping at every scrape."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: tuple[str, str],
+        read: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._name = name
+        self._text = text
+        self._label, self._process = labels
+        self._read = read
+
+    def collect(self) -> list[Metric]:
+        family = GaugeMetricFamily(self._name, self._text, labels=["process", self._label])
+        for value, number in self._read().items():
+            family.add_metric([self._process, value], number)
+        return [family]
+
+
+class _DriftCollector(Collector):
+    def __init__(self, process: str, seen: Callable[[], Mapping[Unknown, Sighting]]) -> None:
+        self._process = process
+        self._seen = seen
+
+    def collect(self) -> list[Metric]:
+        of_type = ["process", "source", "event_type"]
+        types = CounterMetricFamily(
+            "forebay_unknown_types", "Events of types that have no topic.", labels=of_type
+        )
+        fields = CounterMetricFamily(
+            "forebay_unknown_fields",
+            "Fields that no schema has; those of metadata are of no type.",
+            labels=[*of_type, "field"],
+        )
+        for unknown, sighting in self._seen().items():
+            labels = [self._process, unknown.source, unknown.event_type]
+            if unknown.kind == "type":
+                types.add_metric(labels, sighting.count)
+            else:
+                fields.add_metric([*labels, unknown.field], sighting.count)
+        return [types, fields]

@@ -1,0 +1,202 @@
+"""Where quarantine is, the topic in Kafka or the embedded log's file: read whole, appended to."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ingest.contract.eventlog.eventlog import EventLog, EventLogReader
+from ingest.contract.eventlog.logfile import LogFileError, LogFull
+from ingest.contract.quarantine import Decided, Decision, Quarantined, Unreadable, read_quarantine
+from ingest.contract.record import Record, StoredRecord
+from ingest.contract.topics import quarantine_topic
+from ingest.errors import NotDurable
+from ingest.publishing.kafka.producer import Generation
+from ingest.shared.kafka.topic_reader import read_topic
+
+State = Literal["open", "released", "dropped"]
+Wanted = Callable[[Quarantined], bool]
+
+_READ_AT_ONCE = 200
+_LOCK_PATIENCE_S = 10.0
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """The latest that is kept under a key, and what was decided about it."""
+
+    kept: Quarantined
+    state: State
+    decided_at: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The key as text."""
+        return self.kept.key.decode(errors="backslashreplace")
+
+
+class Contents(Struct, frozen=True, kw_only=True):
+    """All that quarantine holds, oldest first; so many records could not be read."""
+
+    entries: Sequence[Entry]
+    unreadable: int
+
+
+class QuarantineLog(Protocol):
+    """One log with a quarantine in it."""
+
+    def records(self) -> AsyncGenerator[StoredRecord, None]:
+        """Every record of the quarantine as it is now, in order within a key's partition.
+
+        Raises TopicError or LogFileError. Yields each once.
+        """
+
+    async def append(self, record: Record) -> None:
+        """Returns once the record is durable. Raises NotDurable, TopicRefused or RecordTooLarge.
+
+        After NotDurable it may be there or not.
+        """
+
+    async def close(self) -> None:
+        """Lets go of everything."""
+
+
+class KafkaQuarantine:
+    """The topic. `client_options` are aiokafka's own; the producer is started when it is needed."""
+
+    def __init__(
+        self, client_options: dict[str, Any], prefix: str, *, publish_timeout_s: float
+    ) -> None:
+        self._options = client_options
+        self._topic = quarantine_topic(prefix)
+        self._publish_timeout_s = publish_timeout_s
+        self._producer: Generation | None = None
+        self._starting = asyncio.Lock()
+
+    def records(self) -> AsyncGenerator[StoredRecord, None]:
+        """The topic up to its end."""
+        return read_topic(self._options, self._topic)
+
+    async def append(self, record: Record) -> None:
+        """Returns once all in-sync replicas have it."""
+        async with self._starting:
+            if self._producer is None:
+                self._producer = await self._started()
+        await self._producer.append(record)
+
+    async def close(self) -> None:
+        """Stops the producer."""
+        if self._producer is not None:
+            await self._producer.close()
+
+    async def _started(self) -> Generation:
+        try:
+            return await Generation.start(self._options, publish_timeout_s=self._publish_timeout_s)
+        except Exception as error:  # connection, authentication, TLS: aiokafka has many
+            raise NotDurable(f"Kafka does not answer: {type(error).__name__}") from error
+
+
+class EmbeddedQuarantine:
+    """The embedded log's file, which a receiver may be writing to at the same time."""
+
+    def __init__(self, path: Path, prefix: str, *, max_bytes: int) -> None:
+        self._path = path
+        self._topic = quarantine_topic(prefix)
+        self._max_bytes = max_bytes
+        self._file: EventLog | None = None
+
+    async def records(self) -> AsyncGenerator[StoredRecord, None]:
+        """In short reads, none of which keeps the write-ahead log from shrinking."""
+        reader = EventLogReader.open(self._path)
+        try:
+            bounds = reader.bounds()
+            position = bounds.first
+            while position < bounds.next and (found := reader.read(position, limit=_READ_AT_ONCE)):
+                position = found[-1].offset + 1
+                for record in found:
+                    if record.topic == self._topic and record.offset < bounds.next:
+                        yield record
+        except sqlite3.Error as error:
+            raise LogFileError(f"{self._path} cannot be read: {error}") from error
+        finally:
+            reader.close()
+
+    async def append(self, record: Record) -> None:
+        """Blocks for one commit of the disk. A receiver's commits go first while they keep coming.
+
+        SQLite lets one write at a time, and who waits for it asks again ever less often.
+        """
+        deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+        while True:
+            try:
+                if self._file is None:
+                    self._file = EventLog.open(self._path, max_bytes=self._max_bytes)
+                self._file.append([record])
+                return
+            except sqlite3.Error as error:
+                busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline_s:
+                    raise NotDurable(f"{self._path}: {error}") from error
+            except (LogFull, LogFileError, OSError) as error:
+                raise NotDurable(str(error)) from error
+
+    async def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class _Latest(Struct):
+    """The latest record of a key of one kind, and where it was."""
+
+    stored: StoredRecord
+    said: Quarantined | Decided
+
+
+async def contents(log: QuarantineLog, *, content_of: Wanted) -> Contents:
+    """Folds the log. Tokens and records are kept only of what is wanted, for the memory's sake.
+
+    Raises TopicError or LogFileError.
+    """
+    kept: dict[bytes, _Latest] = {}
+    decided: dict[bytes, _Latest] = {}
+    unreadable = 0
+    async with aclosing(log.records()) as records:
+        async for stored in records:
+            try:
+                said = read_quarantine(stored)
+            except Unreadable:
+                unreadable += 1
+                continue
+            if isinstance(said, Quarantined) and not content_of(said):
+                said = replace(said, token=None, record=None)
+            place = kept if isinstance(said, Quarantined) else decided
+            before = place.get(stored.key)
+            if before is None or _is_later(stored, before.stored):
+                bare = replace(stored, value=b"", headers=())
+                place[stored.key] = _Latest(stored=bare, said=said)
+    by_age = sorted(kept.values(), key=lambda latest: latest.stored.timestamp_ms)
+    entries = [_entry(latest, decided.get(latest.stored.key)) for latest in by_age]
+    return Contents(entries=entries, unreadable=unreadable)
+
+
+def _entry(latest: _Latest, decided: _Latest | None) -> Entry:
+    assert isinstance(latest.said, Quarantined)
+    # what was kept anew after a decision is open again
+    if decided is None or not _is_later(decided.stored, latest.stored):
+        return Entry(kept=latest.said, state="open")
+    assert isinstance(decided.said, Decided)
+    state: Decision = decided.said.decision
+    return Entry(kept=latest.said, state=state, decided_at=decided.said.at)
+
+
+def _is_later(one: StoredRecord, other: StoredRecord) -> bool:
+    """A key keeps its partition, and there its order, unless partitions were added meanwhile."""
+    if one.partition == other.partition:
+        return one.offset > other.offset
+    return one.timestamp_ms >= other.timestamp_ms

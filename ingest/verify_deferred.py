@@ -1,0 +1,100 @@
+"""Judges deferred tokens once keys can be had again, by the time at which each was received."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Collection
+
+import structlog
+
+from ingest.errors import NotDurable, Refusal, Rejection, Uncheckable
+from ingest.intake import Intake
+from ingest.shared.logs import place_of
+from ingest.spool.deferred import request_of
+from ingest.spool.spool import Spool
+from ingest.spool.store import Held
+from ingest.verifying.jwks import KeySource, KeysUnavailable
+
+log = structlog.get_logger(__name__)
+
+_LOOK_EVERY_S = 1.0
+_AT_ONCE = 200
+
+
+class Settling:
+    """Takes tokens from the deferred lane to where they belong; forgets each only then."""
+
+    def __init__(self, spool: Spool, intake: Intake, keys: Collection[KeySource]) -> None:
+        self._spool = spool
+        self._intake = intake
+        self._keys = keys
+        self._settled: list[Held] = []
+        self._refused: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            with contextlib.suppress(NotDurable):  # the disk; whoever tends the spool has said it
+                await self._forget()
+                if self._spool.has_tokens:
+                    await self.settle_all()
+
+    async def settle_all(self) -> None:
+        """Settles every token for whose issuer keys can be had. Raises NotDurable.
+
+        Keys are fetched after the last of them came in, so that what no key fits has none.
+        """
+        last_id = await self._spool.last_id()
+        if not await self._refresh():
+            return
+        settled = position = 0
+        self._refused.clear()
+        while chunk := await self._spool.read_tokens(after=position, limit=_AT_ONCE):
+            due = [held for held in chunk if held.stored.offset <= last_id]
+            settled += await self._settle(due)
+            position = chunk[-1].stored.offset
+            if len(due) < len(chunk):
+                break
+        if settled:
+            log.info("deferred events settled", events=settled, refused=dict(self._refused))
+
+    async def _refresh(self) -> bool:
+        """Whether any issuer's keys could be fetched."""
+        fetched = await asyncio.gather(*map(_fetched, self._keys))
+        return any(fetched)
+
+    async def _settle(self, due: list[Held]) -> int:
+        judged = await asyncio.gather(*map(self._judge, due))
+        done = [held for held, is_done in zip(due, judged, strict=True) if is_done]
+        self._settled += done
+        await self._forget()
+        return len(done)
+
+    async def _judge(self, held: Held) -> bool:
+        """Whether the token is settled: delivered, quarantined or refused."""
+        try:
+            await self._intake.settle(request_of(held))
+        except Rejection as rejection:
+            self._refused[rejection.reason] += 1
+        except (Refusal, Uncheckable):
+            return False
+        except Exception as error:
+            # one token that finds a bug of ours must not keep all others from being settled
+            log.error("a deferred event stays", cause=type(error).__name__, at=place_of(error))
+            return False
+        return True
+
+    async def _forget(self) -> None:
+        """Settled ones are counted already, so until the disk lets go they must not come again."""
+        while self._settled:
+            part = self._settled[:_AT_ONCE]
+            await self._spool.forget(part, when_gone=self._settled.remove)
+
+
+async def _fetched(keys: KeySource) -> bool:
+    try:
+        await keys.refresh()
+    except KeysUnavailable:
+        return False
+    return True

@@ -1,0 +1,359 @@
+"""Emptying the spool: nothing is forgotten before the log has it, no record stops the others."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ingest.contract.quarantine import quarantine_record
+from ingest.contract.record import Record
+from ingest.contract.topics import quarantine_topic
+from ingest.errors import NotDurable, Overloaded
+from ingest.publishing import drainer as draining_module
+from ingest.publishing.circuit_breaker import Breaker
+from ingest.publishing.drainer import Draining
+from ingest.publishing.log import RecordTooLarge, TopicRefused
+from ingest.publishing.router import Route
+from ingest.spool import spool as spool_module
+from ingest.spool.store import SpoolFile
+from tests.unit.ingest.publishing.fakes import (
+    BALANCED,
+    OTHER_TOPIC,
+    PREFIX,
+    TOPIC,
+    MemoryLog,
+    SpoolBench,
+    imbalance,
+    open_spool,
+    record,
+    token,
+    until,
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining_module, "_PAUSE_S", 0.002)
+    monkeypatch.setattr("ingest.publishing.router._TRY_PARKED_EVERY_S", 0.02)
+    monkeypatch.setattr(spool_module, "_TEND_EVERY_S", 0.01)
+
+
+def _route() -> Route:
+    return Route(Breaker(first_pause_s=0.005, longest_pause_s=0.01))
+
+
+@contextlib.asynccontextmanager
+async def _draining(
+    bench: SpoolBench, log: MemoryLog, route: Route | None = None
+) -> AsyncIterator[Route]:
+    route = route or _route()
+    draining = Draining(bench.spool, log, route, ledger=bench.ledger, prefix=PREFIX)
+    try:
+        yield route
+    finally:
+        await draining.stop()
+        log.may_finish.set()
+
+
+async def _take(bench: SpoolBench, *numbers: int, topic: str = TOPIC) -> None:
+    await asyncio.gather(*(bench.take(record(n, topic=topic)) for n in numbers))
+
+
+def _raise(error: Exception, *topics: str) -> Callable[[Record], None]:
+    """Fails records of these topics, or all."""
+
+    def fail(record: Record) -> None:
+        if not topics or record.topic in topics:
+            raise error
+
+    return fail
+
+
+def _is_empty(bench: SpoolBench) -> Callable[[], bool]:
+    return lambda: not bench.spool.has_records
+
+
+async def test_everything_goes_to_the_log_oldest_first_and_then_is_forgotten(place: Path) -> None:
+    log = MemoryLog()
+    async with open_spool(place) as bench:
+        await _take(bench, *range(700))
+        async with _draining(bench, log):
+            await until(_is_empty(bench))
+        assert log.numbers() == list(range(700))
+        assert log.records[0] == record(0)
+        assert await bench.numbers() == []
+        assert bench.ledger.settled == {("live-events", "published", ""): 700}
+        assert imbalance(bench.ledger) == BALANCED
+
+
+async def test_what_comes_while_it_rests_is_drained_too(place: Path) -> None:
+    log = MemoryLog()
+    async with open_spool(place) as bench, _draining(bench, log):
+        for n in range(3):
+            await _take(bench, n)
+            await until(_is_empty(bench))
+        assert log.numbers() == [0, 1, 2]
+
+
+async def test_record_is_in_the_spool_until_the_log_has_it(place: Path) -> None:
+    log = MemoryLog()
+    log.may_finish.clear()
+    async with open_spool(place) as bench:
+        await _take(bench, 0)
+        async with _draining(bench, log):
+            await until(lambda: bool(log.asked))
+            assert (await bench.numbers(), bench.ledger.held["spool", "live-events"]) == ([0], 1)
+            log.may_finish.set()
+            await until(_is_empty(bench))
+            assert log.numbers() == [0]
+
+
+async def test_tokens_are_left_alone(place: Path) -> None:
+    log = MemoryLog()
+    async with open_spool(place) as bench:
+        await bench.take(token(7))
+        await _take(bench, 0)
+        async with _draining(bench, log):
+            await until(_is_empty(bench))
+        assert log.numbers() == [0]
+        assert await bench.numbers() == [7]
+
+
+@pytest.mark.parametrize("failure", [NotDurable("silence"), Overloaded("queue")])
+async def test_failure_of_the_log_loses_nothing_and_is_outlived(
+    place: Path, failure: Exception
+) -> None:
+    log = MemoryLog()
+    log.failure = _raise(failure)
+    async with open_spool(place) as bench:
+        await _take(bench, *range(50))
+        async with _draining(bench, log):
+            await until(lambda: len(log.asked) > 3)
+            assert await bench.numbers() == list(range(50))
+            log.failure = lambda record: None
+            await until(_is_empty(bench))
+        assert sorted(log.numbers()) == list(range(50))
+        assert imbalance(bench.ledger) == BALANCED
+
+
+async def test_log_that_is_down_is_asked_for_one_record_at_a_time(place: Path) -> None:
+    log = MemoryLog()
+    async with open_spool(place) as bench:
+        await _take(bench, *range(300))
+        log.failure = _raise(NotDurable("silence"))
+        async with _draining(bench, log):
+            await until(lambda: len(log.asked) > 5)
+        assert log.most_under_way == 1
+        assert {int(asked.key) for asked in log.asked} == {0}
+
+
+async def test_log_that_came_back_is_not_overrun(place: Path) -> None:
+    log, at_once = MemoryLog(), list[int]()
+    log.failure = lambda record: at_once.append(log.under_way + len(log.records))
+    async with open_spool(place) as bench:
+        await _take(bench, *range(1_500))
+        async with _draining(bench, log):
+            await until(_is_empty(bench))
+        assert log.most_under_way == 512
+        # each chunk is twice the one before it, until there are only so many left
+        assert sorted(set(at_once)) == [1, 3, 7, 15, 31, 63, 127, 255, 511, 1_023, 1_500]
+
+
+async def test_open_breaker_stops_the_drain(place: Path) -> None:
+    log, route = MemoryLog(), Route(Breaker(first_pause_s=3_600))
+    route.failed()
+    async with open_spool(place) as bench:
+        await _take(bench, 0)
+        async with _draining(bench, log, route):
+            await asyncio.sleep(0.02)
+        assert log.asked == []
+        assert await bench.numbers() == [0]
+
+
+async def test_topic_that_refuses_parks_its_own_records_only(place: Path) -> None:
+    log = MemoryLog()
+    log.failure = _raise(TopicRefused("denied"), TOPIC)
+    async with open_spool(place) as bench:
+        for n in range(100):
+            await bench.take(record(n, topic=(TOPIC, OTHER_TOPIC)[n % 2]))
+        async with _draining(bench, log) as route:
+            await until(lambda: len(log.records) == 50)
+            assert route.parked == {TOPIC}
+            assert route.state == "closed"
+            assert log.numbers() == list(range(1, 100, 2))
+            log.failure = lambda record: None
+            await until(_is_empty(bench))
+            assert route.parked == frozenset()
+        assert sorted(log.numbers()) == list(range(100))
+        assert imbalance(bench.ledger) == BALANCED
+
+
+async def test_parked_topic_is_asked_seldom(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.publishing.router._TRY_PARKED_EVERY_S", 3_600)
+    log = MemoryLog()
+    log.failure = _raise(TopicRefused("denied"), TOPIC)
+    async with open_spool(place) as bench:
+        await _take(bench, *range(300))
+        async with _draining(bench, log):
+            await _take(bench, 300, topic=OTHER_TOPIC)
+            await until(lambda: len(log.records) == 1)
+        # one, or as many as were under way when it was refused for the first time
+        assert len([asked for asked in log.asked if asked.topic == TOPIC]) < 3
+
+
+async def test_record_too_large_goes_to_quarantine_and_the_others_flow(place: Path) -> None:
+    log = MemoryLog()
+
+    def judge(record: Record) -> None:
+        if record.topic != quarantine_topic(PREFIX) and int(record.key) == 1:
+            raise RecordTooLarge
+
+    log.failure = judge
+    async with open_spool(place) as bench:
+        await _take(bench, *range(3))
+        async with _draining(bench, log):
+            await until(_is_empty(bench))
+        published = [each for each in log.records if each.topic == TOPIC]
+        (aside,) = [each for each in log.records if each.topic != TOPIC]
+        assert [int(each.key) for each in published] == [0, 2]
+        value = orjson.loads(aside.value)
+        assert value["metadata"]["reason"] == "too_large_for_topic"
+        assert value["metadata"]["tenant"] == "north-campus"
+        assert value["record"]["value"] == record(1).value.decode()
+        assert (aside.topic, aside.key) == (quarantine_topic(PREFIX), b"id-1")
+        assert imbalance(bench.ledger) == BALANCED
+
+
+async def test_record_too_large_is_counted_as_quarantined(place: Path) -> None:
+    log = MemoryLog()
+    log.failure = _raise(RecordTooLarge(), TOPIC)
+    async with open_spool(place) as bench:
+        await _take(bench, 0)
+        async with _draining(bench, log):
+            await until(_is_empty(bench))
+        assert bench.ledger.settled == {("live-events", "quarantined", "too_large_for_topic"): 1}
+
+
+async def test_record_too_large_stays_while_quarantine_takes_nothing(place: Path) -> None:
+    log = MemoryLog()
+
+    def judge(record: Record) -> None:
+        if record.topic == quarantine_topic(PREFIX):
+            raise TopicRefused("no such topic")
+        if int(record.key) == 0:
+            raise RecordTooLarge
+
+    log.failure = judge
+    async with open_spool(place) as bench:
+        await _take(bench, 0, 1)
+        async with _draining(bench, log):
+            await until(lambda: log.numbers() == [1])
+            await until(lambda: len(log.asked) > 6)
+            assert await bench.numbers() == [0]
+            log.failure = _raise(RecordTooLarge(), TOPIC)
+            await until(_is_empty(bench))
+        assert imbalance(bench.ledger) == BALANCED
+
+
+async def test_quarantined_record_that_was_spooled_is_counted_as_quarantined(place: Path) -> None:
+    log = MemoryLog()
+    kept = quarantine_record(PREFIX, {"reason": "expired", "source": "pns"}, "a.b.c")
+    async with open_spool(place) as bench:
+        await bench.take(kept, "pns")
+        async with _draining(bench, log):
+            await until(_is_empty(bench))
+        assert log.records == [kept]
+        assert bench.ledger.settled == {("pns", "quarantined", "expired"): 1}
+
+
+async def test_forgetting_that_fails_repeats_the_record_and_loses_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, real, failures = MemoryLog(), SpoolFile.forget, [1, 1]
+
+    def forget(file: SpoolFile, ids: Sequence[int]) -> None:
+        if failures:
+            failures.pop()
+            raise sqlite3.OperationalError("disk I/O error")
+        real(file, ids)
+
+    monkeypatch.setattr(SpoolFile, "forget", forget)
+    async with open_spool(place) as bench:
+        await _take(bench, 0)
+        async with _draining(bench, log):
+            await until(_is_empty(bench))
+        assert log.numbers() == [0, 0, 0]
+        assert bench.ledger.settled == {("live-events", "published", ""): 1}
+        assert imbalance(bench.ledger) == BALANCED
+
+
+async def test_ledger_holds_nothing_once_the_spool_is_empty(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, real = MemoryLog(), SpoolFile.forget
+    is_second_part = [False]
+
+    def forget(file: SpoolFile, ids: Sequence[int]) -> None:
+        if is_second_part[0] and len(ids) < 256:
+            is_second_part[0] = False
+            raise sqlite3.OperationalError("disk I/O error")
+        is_second_part[0] |= len(ids) == 256
+        real(file, ids)
+
+    monkeypatch.setattr(SpoolFile, "forget", forget)
+    async with open_spool(place) as bench:
+        for start in range(0, 1_000, 100):
+            await _take(bench, *range(start, start + 100))
+        async with _draining(bench, log):
+            await until(_is_empty(bench))
+        assert bench.ledger.held["spool", "live-events"] == 0
+
+
+async def test_stop_ends_after_the_records_under_way_and_leaves_the_rest(place: Path) -> None:
+    log = MemoryLog()
+    log.may_finish.clear()
+    async with open_spool(place) as bench:
+        await _take(bench, *range(20))
+        draining = Draining(bench.spool, log, _route(), ledger=bench.ledger, prefix=PREFIX)
+        await until(lambda: bool(log.asked))
+        stopping = asyncio.create_task(draining.stop())
+        await asyncio.sleep(0.01)
+        assert not stopping.done()
+        log.may_finish.set()
+        await stopping
+        assert log.numbers() == [0]
+        assert await bench.numbers() == list(range(1, 20))
+        assert bench.ledger.settled == {("live-events", "published", ""): 1}
+
+
+async def test_stop_while_it_rests_is_at_once(place: Path) -> None:
+    async with open_spool(place) as bench:
+        draining = Draining(bench.spool, MemoryLog(), _route(), ledger=bench.ledger, prefix=PREFIX)
+        await asyncio.sleep(0)
+        async with asyncio.timeout(1):
+            await draining.stop()
+
+
+async def test_stop_does_not_wait_for_a_log_that_hangs(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining_module, "_STOP_TIMEOUT_S", 0.02)
+    log = MemoryLog()
+    log.may_finish.clear()
+    async with open_spool(place) as bench:
+        await _take(bench, 0)
+        draining = Draining(bench.spool, log, _route(), ledger=bench.ledger, prefix=PREFIX)
+        await until(lambda: bool(log.asked))
+        async with asyncio.timeout(1):
+            await draining.stop()
+        assert await bench.numbers() == [0]
+    log.may_finish.set()

@@ -1,0 +1,162 @@
+"""The tenants file: what it gives, and one clear line for each thing wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import TenantNotAllowed
+from ingest.shared.environment import SettingsError
+from ingest.verifying.key_url import key_set_url
+from ingest.verifying.tenants_file import CANVAS_PLATFORMS, Directory, read_tenants
+
+_CANVAS = "https://canvas.instructure.com"
+_TENANT = '[[tenant]]\nname = "north-campus"\n'
+_ACCOUNT = '[[tenant.live_events]]\nroot_account_uuid = "account-n"\n'
+_CLIENT = f'[[tenant.pns]]\nissuer = "{_CANVAS}"\nclient_id = "10000000000777"\n'
+
+
+def _platform(issuer: str, url: str) -> str:
+    return f'[[platform]]\nissuer = "{issuer}"\njwks_url = "{url}"\n'
+
+
+def _read(folder: Path, text: str) -> Directory:
+    path = folder / "tenants.toml"
+    path.write_text(text)
+    return read_tenants(path)
+
+
+def _error(folder: Path, text: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        _read(folder, text)
+    (line,) = str(caught.value).splitlines()
+    return line.removeprefix(f"{folder / 'tenants.toml'}: ")
+
+
+def test_tenant_with_both_kinds_of_pins_is_read(tmp_path: Path) -> None:
+    pins = 'subscription_ids = ["s1", 7]\n', 'deployment_ids = ["d1"]\n'
+    directory = _read(tmp_path, _TENANT + _ACCOUNT + pins[0] + _CLIENT + pins[1])
+    assert directory.tenants.of_live_event("account-n", "7") == "north-campus"
+    assert directory.tenants.of_notice(_CANVAS, "10000000000777", "d1") == "north-campus"
+    with pytest.raises(TenantNotAllowed):
+        directory.tenants.of_live_event("account-n", "s2")
+    assert directory.pinned_platforms == {_CANVAS}
+    assert directory.unpinned == ()
+
+
+def test_hosted_platforms_are_built_in(tmp_path: Path) -> None:
+    assert _read(tmp_path, _TENANT).platforms == CANVAS_PLATFORMS
+    assert len(CANVAS_PLATFORMS) == 3
+
+
+def test_platform_of_the_file_is_added_or_takes_the_place_of_a_built_in_one(
+    tmp_path: Path,
+) -> None:
+    own = _platform("https://lms.example.edu", "https://lms.example.edu/keys")
+    again = _platform(_CANVAS, "http://127.0.0.1:9/keys")
+    platforms = _read(tmp_path, own + again + _TENANT).platforms
+    assert platforms["https://lms.example.edu"] == "https://lms.example.edu/keys"
+    assert platforms[_CANVAS] == "http://127.0.0.1:9/keys"
+    assert len(platforms) == 4
+
+
+def test_client_id_may_be_a_number(tmp_path: Path) -> None:
+    directory = _read(tmp_path, _TENANT + _CLIENT.replace('"10000000000777"', "10000000000777"))
+    assert directory.tenants.of_notice(_CANVAS, "10000000000777", None) == "north-campus"
+
+
+def test_tenants_that_beta_can_reach_are_named(tmp_path: Path) -> None:
+    assert _read(tmp_path, _TENANT + _ACCOUNT).unpinned == ("north-campus",)
+    assert _read(tmp_path, _TENANT + _CLIENT).unpinned == ()
+
+
+def test_no_file_named_is_an_error() -> None:
+    with pytest.raises(SettingsError, match=r"^FOREBAY_TENANTS_FILE: [^\n]+$"):
+        read_tenants(None)
+
+
+@pytest.mark.parametrize("name", ["absent.toml", "."])
+def test_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=r"^[^\n]+: cannot read the tenants file: [^\n]+$"):
+        read_tenants(tmp_path / name)
+
+
+def test_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "tenants.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="not TOML"):
+        read_tenants(tmp_path / "tenants.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "tenant: at least one"),
+        ("tenant = []", "tenant: "),
+        ("[[tenant]\n", "not TOML: "),
+        ("name = north", "not TOML: "),
+        (_TENANT + "colour = 'red'\n", "tenant[1].colour: "),
+        (
+            _TENANT + _ACCOUNT + "subscription_id = 's'\n",
+            "tenant[1].live_events[1].subscription_id",
+        ),
+        ("[[tenants]]\nname = 'x'\n" + _TENANT, "tenants: "),
+        ("[[tenant]]\n", "tenant[1].name: Field required"),
+        ("[[tenant]]\nname = ''\n", "tenant[1].name: "),
+        ("[[tenant]]\nname = 'a b'\n", "tenant[1].name: "),
+        ("[[tenant]]\nname = 'größe'\n", "tenant[1].name: "),
+        (_TENANT + "[[tenant.live_events]]\nroot_account_uuid = ''\n", "tenant[1].live_events[1]."),
+        (_TENANT + "[[tenant.pns]]\nissuer = 'x'\n", "tenant[1].pns[1].client_id: Field required"),
+        (_TENANT + _TENANT, "north-campus"),
+        (_TENANT + _ACCOUNT + _TENANT.replace("north", "south") + _ACCOUNT, "account-n"),
+        (_TENANT + _CLIENT + _TENANT.replace("north", "south") + _CLIENT, "10000000000777"),
+        (_TENANT + _CLIENT.replace(_CANVAS, "https://x.example.edu"), "https://x.example.edu"),
+        (_platform("i", "http://lms.example.edu/keys") + _TENANT, "platform[1].jwks_url: "),
+        (_platform("i", "ftp://lms.example.edu/keys") + _TENANT, "platform[1].jwks_url: "),
+        (_platform("", "https://lms.example.edu/keys") + _TENANT, "platform[1].issuer: "),
+        (_platform("i", "https://a") + _platform("i", "https://b") + _TENANT, "platform"),
+    ],
+)
+def test_everything_wrong_has_its_line(tmp_path: Path, text: str, says: str) -> None:
+    assert says in _error(tmp_path, text)
+
+
+def test_two_things_wrong_have_two_lines(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        _read(tmp_path, "[[tenant]]\ncolour = 1\n")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://keys.example.edu/jwks",
+        "http://localhost:8000/jwks",
+        "http://127.0.0.1/jwks",
+        "http://127.8.9.1/jwks",
+        "http://[::1]:80/jwks",
+    ],
+)
+def test_keys_come_over_https_or_from_this_machine(url: str) -> None:
+    assert key_set_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "keys.example.edu",
+        "https://",
+        "http://",
+        "http://keys.example.edu/jwks",
+        "http://10.0.0.1/jwks",
+        "http://0.0.0.0/jwks",
+        "http://127.0.0.1.example.edu/jwks",
+        "http://localhost.example.edu/jwks",
+        "http://localhost@keys.example.edu/jwks",
+        "http://[::2]/jwks",
+        "https://[::1",
+        "file:///etc/keys",
+    ],
+)
+def test_keys_come_from_nowhere_else(url: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - a split URL has its own texts
+        key_set_url(url)
