@@ -13,6 +13,6 @@ The path of a record, in the order in which to read the files:
 
 `worker` takes these steps in this order and is the only one that does. `app` builds the parts,
 `cli` starts it, `handover` holds the values that go from step to step, `errors` what may go wrong
-and `metrics` what is counted. `patience` tries again what others hold up; `cluster` is what both
+and `metrics` what is counted. `retry` tries again what others hold up; `cluster` is what both
 users of Kafka share.
 """

@@ -12,7 +12,7 @@ from aiohttp import web
 from consumers.dead_letter import DeadLetters, EmbeddedDeadLetters, KafkaDeadLetters
 from consumers.metrics import Metrics
 from consumers.projections import all_tables
-from consumers.retry import patiently
+from consumers.retry import retried
 from consumers.settings import Settings
 from consumers.sinks.base import Sink
 from consumers.sinks.duckdb import DuckDBSink
@@ -20,7 +20,7 @@ from consumers.sources.base import Source
 from consumers.sources.embedded import EmbeddedSource
 from consumers.sources.kafka import KafkaSource
 from consumers.values import NextOffsets
-from consumers.worker import SINK_PATIENCE, Limits, Worker
+from consumers.worker import SINK_RETRY, Limits, Worker
 from ingest.contract.catalogue import catalogue
 from ingest.contract.eventlog.eventlog import FILE_NAME
 from ingest.contract.tables import (
@@ -126,7 +126,7 @@ async def _dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
 @asynccontextmanager
 async def _source(settings: Settings, sink: Sink) -> AsyncIterator[Source]:
     async def stored_offsets(source_id: str) -> NextOffsets:
-        return await patiently(lambda: sink.stored_offsets(source_id), SINK_PATIENCE)
+        return await retried(lambda: sink.stored_offsets(source_id), SINK_RETRY)
 
     pattern = event_topic_pattern(settings.topics.prefix)
     source: Source

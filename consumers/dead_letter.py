@@ -14,8 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from consumers.errors import StartupError
-from consumers.kafka_cluster import KAFKA_PATIENCE, admin_client, stop
-from consumers.retry import patiently
+from consumers.kafka_cluster import KAFKA_RETRY, admin_client, stop
+from consumers.retry import retried
 from consumers.values import DeadLetter
 from ingest.contract.eventlog.eventlog import EventLog, LogFileError
 from ingest.contract.record import Record
@@ -110,8 +110,8 @@ class KafkaDeadLetters:
 
     async def open(self) -> None:
         """Makes the topic and connects."""
-        await patiently(self._make_topic, KAFKA_PATIENCE)
-        self._producer = await patiently(self._started_producer, KAFKA_PATIENCE)
+        await retried(self._make_topic, KAFKA_RETRY)
+        self._producer = await retried(self._started_producer, KAFKA_RETRY)
 
     async def keep(self, letters: Sequence[DeadLetter]) -> None:
         """Waits for every in-sync replica of every letter."""

@@ -1,4 +1,4 @@
-"""What source and dead letters share of Kafka: an admin client, and patience with a cluster."""
+"""What source and dead letters share of Kafka: an admin client, and retry with a cluster."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -9,9 +9,9 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from consumers.retry import Patience
+from consumers.retry import Retry
 
-KAFKA_PATIENCE = Patience(
+KAFKA_RETRY = Retry(
     over=(KafkaError, OSError, TimeoutError),
     waiting_for="Kafka to answer",
     pause_s=1.0,

@@ -13,7 +13,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Retry:
     """Which errors are waited out, at what pace, and when that is worth a warning.
 
     A warning comes every `warn_after_s`.
@@ -25,9 +25,9 @@ class Patience:
     warn_after_s: float
 
 
-async def patiently(
+async def retried(
     call: Callable[[], Awaitable[Result]],
-    patience: Patience,
+    retry: Retry,
     *,
     on_retry: Callable[[], None] = lambda: None,
 ) -> Result:
@@ -37,14 +37,14 @@ async def patiently(
     while True:
         try:
             return await call()
-        except patience.over as error:
+        except retry.over as error:
             on_retry()
-            if clock() - warned_at >= patience.warn_after_s:
+            if clock() - warned_at >= retry.warn_after_s:
                 warned_at = clock()
                 log.warning(
                     "still waiting",
-                    waiting_for=patience.waiting_for,
+                    waiting_for=retry.waiting_for,
                     waited_s=round(warned_at - began, 1),
                     error=str(error) or type(error).__name__,
                 )
-        await asyncio.sleep(patience.pause_s)
+        await asyncio.sleep(retry.pause_s)

@@ -12,14 +12,14 @@ from consumers.dead_letter import DeadLetters
 from consumers.decoder import read_envelope
 from consumers.errors import Poison, SinkBusy, TooManyPoisons
 from consumers.metrics import Metrics
-from consumers.retry import Patience, patiently
+from consumers.retry import Retry, retried
 from consumers.sinks.base import Sink
 from consumers.sources.base import Source
 from consumers.values import DeadLetter, Row
 from ingest.contract.envelope import Envelope
 from ingest.contract.record import StoredRecord
 
-SINK_PATIENCE = Patience(
+SINK_RETRY = Retry(
     over=(SinkBusy,), waiting_for="the store to be free", pause_s=0.05, warn_after_s=10.0
 )
 
@@ -64,7 +64,7 @@ class Worker:
         self._metrics = metrics
         self._limits = limits
         self._unix_s = unix_s
-        self._gathering = self._new_batch(epoch=0)
+        self._commits = self._new_batch(epoch=0)
         self._flush_at: float | None = None
         self._poisons_in_a_row = 0
         self._busy_since_s: float | None = None
@@ -77,7 +77,7 @@ class Worker:
         Raises TooManyPoisons, OffsetOutOfRange, StartupError, and whatever source, sink and dead
         letters raise; what was not written comes again at the next start.
         """
-        await patiently(self._sink.open, SINK_PATIENCE, on_retry=self._sink_was_busy)
+        await retried(self._sink.open, SINK_RETRY, on_retry=self._sink_was_busy)
         self._busy_since_s = None
         await self._dead_letters.open()
         await self._source.open()
@@ -88,7 +88,7 @@ class Worker:
             self._drop_what_is_outdated()
             for record in polled.records:
                 self._take(record)
-            self._gathering.cover(polled.next_offsets)
+            self._commits.cover(polled.next_offsets)
             if self._is_due():
                 await self._flush()
         await self._flush()
@@ -98,27 +98,27 @@ class Worker:
         """Whether the store was free lately; short waits for it are everyday life."""
         if self._busy_since_s is None:
             return True
-        return time.monotonic() - self._busy_since_s < SINK_PATIENCE.warn_after_s
+        return time.monotonic() - self._busy_since_s < SINK_RETRY.warn_after_s
 
     def lag_records(self) -> float:
         """Records that the log was seen to hold and the tables do not."""
-        waiting = self._gathering.record_count
+        waiting = self._commits.record_count
         return waiting + (self._source.lag_records if self.is_reading else 0)
 
     def lag_seconds(self) -> float:
         """Age of the oldest record that waits to be written; 0 where none does."""
-        oldest_ms = self._gathering.oldest_ms
+        oldest_ms = self._commits.oldest_ms
         return 0.0 if oldest_ms is None else max(0.0, self._unix_s() - oldest_ms / 1000)
 
     def _take(self, record: StoredRecord) -> None:
         self._metrics.read(1)
-        self._gathering.weigh(value_bytes=len(record.value), timestamp_ms=record.timestamp_ms)
+        self._commits.weigh(value_bytes=len(record.value), timestamp_ms=record.timestamp_ms)
         try:
             envelope = read_envelope(record)
         except Poison as poison:
             self._put_aside(DeadLetter(record=record, reason=poison.reason))
         else:
-            self._gathering.add(self._project(envelope))
+            self._commits.add(self._project(envelope))
             self._poisons_in_a_row = 0
 
     def _put_aside(self, letter: DeadLetter) -> None:
@@ -127,21 +127,21 @@ class Worker:
         if self._poisons_in_a_row >= self._limits.max_poisons:
             raise TooManyPoisons(self._poisons_in_a_row, f"{place} ({letter.reason})")
         log.warning("a record cannot be read", record=place, reason=letter.reason)
-        self._gathering.put_aside(letter)
+        self._commits.put_aside(letter)
 
     async def _flush(self) -> None:
         """Dead letters, then rows and offsets, then the log is told: each may be repeated."""
         self._flush_at = None
-        if self._gathering.is_empty:
+        if self._commits.is_empty:
             return
-        batch = self._gathering.freeze(self._source.source_id)
+        batch = self._commits.freeze(self._source.source_id)
         try:
             await self._keep_dead_letters(batch)
             await self._write(batch)
         except _Outdated:
             self._drop_what_is_outdated()
             return
-        self._gathering = self._new_batch(epoch=batch.epoch)
+        self._commits = self._new_batch(epoch=batch.epoch)
         await self._source.commit(batch.next_offsets)
 
     async def _keep_dead_letters(self, batch: Batch) -> None:
@@ -152,8 +152,8 @@ class Worker:
 
     async def _write(self, batch: Batch) -> None:
         began = time.monotonic()
-        rows = await patiently(
-            lambda: self._try_to_write(batch), SINK_PATIENCE, on_retry=self._sink_was_busy
+        rows = await retried(
+            lambda: self._try_to_write(batch), SINK_RETRY, on_retry=self._sink_was_busy
         )
         self._busy_since_s = None
         self._metrics.wrote(rows, seconds=time.monotonic() - began)
@@ -170,10 +170,10 @@ class Worker:
 
     def _drop_what_is_outdated(self) -> None:
         """After a rebalance, what was gathered may be another worker's, or will come again."""
-        if self._gathering.epoch != self._source.epoch:
-            if not self._gathering.is_empty:
+        if self._commits.epoch != self._source.epoch:
+            if not self._commits.is_empty:
                 self._metrics.dropped()
-            self._gathering = self._new_batch(epoch=self._source.epoch)
+            self._commits = self._new_batch(epoch=self._source.epoch)
             self._flush_at = None
 
     def _until_flush_s(self) -> float:
@@ -182,11 +182,11 @@ class Worker:
         return max(0.0, self._flush_at - time.monotonic())
 
     def _is_due(self) -> bool:
-        if self._gathering.is_empty:
+        if self._commits.is_empty:
             return False
         if self._flush_at is None:
             self._flush_at = time.monotonic() + self._limits.flush_interval_s
-        return self._gathering.is_full or time.monotonic() >= self._flush_at
+        return self._commits.is_full or time.monotonic() >= self._flush_at
 
     def _new_batch(self, *, epoch: int) -> BatchBuilder:
         return BatchBuilder(

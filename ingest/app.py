@@ -87,11 +87,11 @@ async def drained(settings: Settings, directory: Directory, *, timeout_s: float)
         raise SettingsError("FOREBAY_KAFKA__BOOTSTRAP_SERVERS: there is no Kafka to drain into")
     stop = _told_to_stop()
     async with assembled(settings, directory) as parts:
-        settling = asyncio.create_task(parts.settling.run())
+        verifying = asyncio.create_task(parts.deferred_verification.run())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await _empty(parts.spool, stop)
-        settling.cancel()
+        verifying.cancel()
         left = parts.spool.figures()
     return left.records, left.tokens
 
@@ -149,7 +149,7 @@ async def _start_background(
     work = [
         *(source.keep_fresh(settings.verify.keys_refresh_s) for source in parts.keys.values()),
         watch.run(),
-        parts.settling.run(),
+        parts.deferred_verification.run(),
     ]
     cert_file, key_file = settings.http.tls_cert_file, settings.http.tls_key_file
     if tls is not None and cert_file is not None and key_file is not None:

@@ -14,7 +14,7 @@ from ingest.normalising.values import rfc3339
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
 from ingest.publishing.log import RecordTooLarge
-from ingest.publishing.publisher import Delivery
+from ingest.publishing.publisher import Publisher
 from ingest.spool.deferred import Deferred
 from ingest.values import Claims, Receipt, SignedRequest
 from ingest.verifying.token import bare
@@ -28,14 +28,14 @@ class Intake:
         self,
         *,
         verifier: Verifier,
-        delivery: Delivery,
+        publisher: Publisher,
         deferred: Deferred,
         metrics: Metrics,
         topic_prefix: str,
         drift: Drift,
     ) -> None:
         self._verifier = verifier
-        self._delivery = delivery
+        self._publisher = publisher
         self._deferred = deferred
         self._metrics = metrics
         self._prefix = topic_prefix
@@ -55,7 +55,7 @@ class Intake:
             self._metrics.durable(request.source, time.perf_counter() - began)
             return entry.accepted(receipt)
 
-    async def settle(self, request: SignedRequest) -> Receipt:
+    async def accept_deferred(self, request: SignedRequest) -> Receipt:
         """One event whose token was deferred, from there to its receipt.
 
         Raises a Refusal, or Uncheckable while its keys still cannot be had.
@@ -81,7 +81,7 @@ class Intake:
         try:
             if record.size_bytes > MAX_RECORD_BYTES:
                 raise RecordTooLarge
-            receipt = await self._delivery.deliver(
+            receipt = await self._publisher.publish(
                 record, source=claims.source, outcome="published", event_id=envelope.event_id
             )
         except RecordTooLarge:
@@ -102,7 +102,7 @@ class Intake:
             if flaw.claims.tenant:
                 metadata["tenant"] = flaw.claims.tenant
         record = quarantine_record(self._prefix, metadata, bare(request.token).decode("ascii"))
-        return await self._delivery.deliver(
+        return await self._publisher.publish(
             record,
             source=request.source,
             outcome="quarantined",

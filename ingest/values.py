@@ -9,9 +9,9 @@ from ingest.contract.envelope import Source
 
 Format = Literal["canvas", "caliper", "pns"]
 Outcome = Literal["published", "spooled", "deferred", "quarantined"]
-Lane = Literal["in_flight", "spool", "deferred"]
+EventState = Literal["in_flight", "spool", "deferred"]
 """Where an event is that has not been settled."""
-LANES: tuple[Lane, ...] = get_args(Lane)
+EVENT_STATES: tuple[EventState, ...] = get_args(EventState)
 
 
 class SignedRequest(Struct, frozen=True, kw_only=True):
@@ -54,10 +54,10 @@ class Claims(Struct, frozen=True, kw_only=True):
 class Receipt(Struct, frozen=True, kw_only=True):
     """The event is durable. `event_id` is None while nobody can tell it yet.
 
-    `held_in` names the lane where it waits for the rest of its way; None if that is behind it.
+    `held_in` names the state where it waits for the rest of its way; None if that is behind it.
     """
 
     outcome: Outcome
     event_id: str | None
     reason: str | None = None
-    held_in: Lane | None = None
+    held_in: EventState | None = None

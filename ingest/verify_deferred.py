@@ -21,7 +21,7 @@ _LOOK_EVERY_S = 1.0
 _AT_ONCE = 200
 
 
-class Settling:
+class DeferredVerification:
     """Takes tokens from the deferred lane to where they belong; forgets each only then."""
 
     def __init__(self, spool: Spool, intake: Intake, keys: Collection[KeySource]) -> None:
@@ -38,9 +38,9 @@ class Settling:
             with contextlib.suppress(NotDurable):  # the disk; whoever tends the spool has said it
                 await self._forget()
                 if self._spool.has_tokens:
-                    await self.settle_all()
+                    await self.verify_all()
 
-    async def settle_all(self) -> None:
+    async def verify_all(self) -> None:
         """Settles every token for whose issuer keys can be had. Raises NotDurable.
 
         Keys are fetched after the last of them came in, so that what no key fits has none.
@@ -74,7 +74,7 @@ class Settling:
     async def _judge(self, held: Held) -> bool:
         """Whether the token is settled: delivered, quarantined or refused."""
         try:
-            await self._intake.settle(request_of(held))
+            await self._intake.accept_deferred(request_of(held))
         except Rejection as rejection:
             self._refused[rejection.reason] += 1
         except (Refusal, Uncheckable):

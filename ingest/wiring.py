@@ -13,18 +13,18 @@ from ingest.intake import Intake
 from ingest.observing import drift_store
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
-from ingest.publishing.drainer import Draining
+from ingest.publishing.drainer import Drainer
 from ingest.publishing.embedded import EmbeddedLog
 from ingest.publishing.kafka.log import KafkaLog
 from ingest.publishing.log import Log
-from ingest.publishing.publisher import Delivery
-from ingest.publishing.router import Route
+from ingest.publishing.publisher import Publisher
+from ingest.publishing.router import Router
 from ingest.settings import Settings
 from ingest.shared.environment import SettingsError
 from ingest.spool.deferred import Deferred
 from ingest.spool.directory import SpoolDirectory
 from ingest.spool.spool import Spool, SpoolLimits
-from ingest.verify_deferred import Settling
+from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource
 from ingest.verifying.tenants import HourlyAllowance
 from ingest.verifying.tenants_file import Directory
@@ -42,7 +42,7 @@ class Parts:
     spool: Spool
     keys: Mapping[str, KeySource]
     intake: Intake
-    settling: Settling
+    deferred_verification: DeferredVerification
 
 
 @contextlib.asynccontextmanager
@@ -56,12 +56,12 @@ async def assembled(settings: Settings, directory: Directory) -> AsyncIterator[P
         stack.push_async_callback(log.close)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         keys = _key_sources(settings, directory, session)
-        delivery = _delivery(settings, stack, log, spool, metrics)
+        publisher = _publisher(settings, stack, log, spool, metrics)
         drift = Drift()
         metrics.watch_drift(drift.seen)
         file = settings.data_dir / drift_store.FILE_NAME
         await stack.enter_async_context(drift_store.keeping(drift, file, every_s=_DRIFT_EVERY_S))
-        intake = _intake(settings, directory, keys, delivery, spool, metrics, drift)
+        intake = _intake(settings, directory, keys, publisher, spool, metrics, drift)
         pinned = (settings.live_events.issuer, *sorted(directory.pinned_platforms))
         kept = {issuer: keys[issuer] for issuer in pinned}
         yield Parts(
@@ -70,7 +70,7 @@ async def assembled(settings: Settings, directory: Directory) -> AsyncIterator[P
             spool=spool,
             keys=kept,
             intake=intake,
-            settling=Settling(spool, intake, kept.values()),
+            deferred_verification=DeferredVerification(spool, intake, kept.values()),
         )
 
 
@@ -120,29 +120,29 @@ def _open_spool(settings: Settings, metrics: Metrics) -> Spool:
     return Spool(directory, opening, limits, ledger=metrics.ledger)
 
 
-def _delivery(
+def _publisher(
     settings: Settings,
     stack: contextlib.AsyncExitStack,
     durable_log: Log,
     spool: Spool,
     metrics: Metrics,
-) -> Delivery:
+) -> Publisher:
     """With Kafka the spool stands in for it; the embedded log is on a disk of ours itself."""
     if settings.kafka.bootstrap_servers is None:
-        return Delivery(durable_log)
-    route = Route()
-    draining = Draining(
-        spool, durable_log, route, ledger=metrics.ledger, prefix=settings.topics.prefix
+        return Publisher(durable_log)
+    router = Router()
+    draining = Drainer(
+        spool, durable_log, router, ledger=metrics.ledger, prefix=settings.topics.prefix
     )
     stack.push_async_callback(draining.stop)
-    return Delivery(durable_log, spool, route)
+    return Publisher(durable_log, spool, router)
 
 
 def _intake(
     settings: Settings,
     directory: Directory,
     keys: Mapping[str, KeySource],
-    delivery: Delivery,
+    publisher: Publisher,
     spool: Spool,
     metrics: Metrics,
     drift: Drift,
@@ -161,7 +161,7 @@ def _intake(
     )
     return Intake(
         verifier=verifier,
-        delivery=delivery,
+        publisher=publisher,
         deferred=Deferred(spool),
         metrics=metrics,
         topic_prefix=settings.topics.prefix,

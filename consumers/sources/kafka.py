@@ -18,8 +18,8 @@ from aiokafka.errors import (
 )
 
 from consumers.errors import OffsetOutOfRange
-from consumers.kafka_cluster import KAFKA_PATIENCE, admin_client, stop
-from consumers.retry import patiently
+from consumers.kafka_cluster import KAFKA_RETRY, admin_client, stop
+from consumers.retry import retried
 from consumers.sources.base import StoredOffsets
 from consumers.values import NOTHING_POLLED, NextOffsets, Partition, Polled
 from ingest.contract.record import StoredRecord
@@ -79,8 +79,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def open(self) -> None:
         """Waits for a cluster that answers, and joins the group."""
-        self._source_id = await patiently(self._cluster_id, KAFKA_PATIENCE)
-        self._consumer = await patiently(self._started_consumer, KAFKA_PATIENCE)
+        self._source_id = await retried(self._cluster_id, KAFKA_RETRY)
+        self._consumer = await retried(self._started_consumer, KAFKA_RETRY)
         self._joined().subscribe(pattern=self._pattern, listener=self)
 
     async def poll(self, *, timeout_s: float) -> Polled:
@@ -150,7 +150,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             ends = await consumer.end_offsets(assigned) if assigned else {}
         except KafkaError as error:
             log.warning("Kafka does not tell the bounds of its partitions", error=str(error))
-            await asyncio.sleep(KAFKA_PATIENCE.pause_s)
+            await asyncio.sleep(KAFKA_RETRY.pause_s)
             return
         stored = await self._stored_offsets(self._source_id)
         if epoch != self._epoch:

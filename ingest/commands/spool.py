@@ -23,7 +23,7 @@ from ingest.spool.maintenance import check
 from ingest.spool.maintenance.check import Repair, Verdict
 from ingest.spool.maintenance.exchange import Imported, import_lines, to_line
 from ingest.spool.maintenance.reader import SpoolReader, owner
-from ingest.spool.store import BALLAST_NAME, DEFERRED, FILE_NAME
+from ingest.spool.store import DEFERRED, FILE_NAME, RESERVE_NAME
 from ingest.verifying.tenants_file import read_tenants
 
 _SET_ASIDE = "damaged-*.sqlite3"
@@ -182,7 +182,7 @@ def _found(settings: Settings, file: Path) -> Path:
 def _status(settings: Settings, path: Path) -> dict[str, Any]:
     directory, limits = path.parent, settings.spool
     owned_by = owner(directory)
-    ballast = directory / BALLAST_NAME
+    reserve = directory / RESERVE_NAME
     with contextlib.closing(SpoolReader.open(path)) as reader:
         holdings = reader.holdings()
         oldest_ms = reader.oldest_ms()
@@ -197,7 +197,7 @@ def _status(settings: Settings, path: Path) -> dict[str, Any]:
             "max_bytes": limits.max_bytes,
             "oldest_age_s": None if oldest_ms is None else round(time.time() - oldest_ms / 1000, 1),
             "reserve_bytes": limits.pns_reserve_bytes,
-            "reserve_held": ballast.exists() and ballast.stat().st_size == limits.pns_reserve_bytes,
+            "reserve_held": reserve.exists() and reserve.stat().st_size == limits.pns_reserve_bytes,
             "set_apart": len(reader.set_apart()),
             "holdings": [to_builtins(holding) for holding in holdings],
             "set_aside": [

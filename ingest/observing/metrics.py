@@ -1,7 +1,7 @@
 """Every metric of the receiver: name, unit, labels. The ledger among them balances at every scrape.
 
 received + recovered = settled + held, by source: an event is counted in when its request is
-complete or a lane is found to hold it, and out in the same step that decides what becomes of it.
+complete or a state is found to hold it, and out in the same step that decides what becomes of it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from ingest.errors import Refusal, Rejection, TenantNotAllowed
 from ingest.observing.canvas_budget import KINDS, CanvasBudget
 from ingest.observing.drift import Sighting, Unknown
 from ingest.shared.registry import new_registry
-from ingest.values import LANES, Lane, Receipt
+from ingest.values import EVENT_STATES, EventState, Receipt
 
 # how a request looks from here that Canvas gave up on, or may have
 _LOOK_LIKE_TIMEOUTS = frozenset({"disconnected", "request_timeout", "head_timeout"})
@@ -145,18 +145,18 @@ class Ledger:
     def __init__(self) -> None:
         self.received = dict.fromkeys(SOURCES, 0)
         self.recovered = dict.fromkeys(SOURCES, 0)
-        self.held = {(lane, source): 0 for lane in LANES for source in SOURCES}
+        self.held = {(state, source): 0 for state in EVENT_STATES for source in SOURCES}
         self.settled: dict[tuple[Source, str, str], int] = {}
         self.damage: dict[str, int] = {"damaged": 0}
 
-    def found(self, lane: Lane, source: Source, count: int) -> None:
-        """Counts in what a lane holds and nobody brought in this process's time."""
+    def found(self, state: EventState, source: Source, count: int) -> None:
+        """Counts in what a state holds and nobody brought in this process's time."""
         self.recovered[source] += count
-        self.held[lane, source] += count
+        self.held[state, source] += count
 
-    def left(self, lane: Lane, source: Source, outcome: str, reason: str = "") -> None:
-        """Counts out one event of a lane."""
-        self.held[lane, source] -= 1
+    def left(self, state: EventState, source: Source, outcome: str, reason: str = "") -> None:
+        """Counts out one event of a state."""
+        self.held[state, source] -= 1
         self._settle(source, outcome, reason)
 
     def lost(self, reason: str, count: int) -> None:
@@ -167,38 +167,38 @@ class Ledger:
         line = (source, outcome, reason)
         self.settled[line] = self.settled.get(line, 0) + 1
 
-    def end(self, lane: Lane, source: Source, decision: "Decision") -> None:
-        """An event's stay in a lane ends, in the same step in which the next begins."""
+    def end(self, state: EventState, source: Source, decision: "Decision") -> None:
+        """An event's stay in a state ends, in the same step in which the next begins."""
         if decision.held_in is None:
-            self.left(lane, source, decision.outcome, decision.reason)
+            self.left(state, source, decision.outcome, decision.reason)
         else:
-            self.held[lane, source] -= 1
+            self.held[state, source] -= 1
             self.held[decision.held_in, source] += 1
 
 
 class Decision(Struct, frozen=True):
-    """What becomes of an event: settled, or held in a further lane."""
+    """What becomes of an event: settled, or held in a further state."""
 
     outcome: str
     reason: str = ""
-    held_in: Lane | None = None
+    held_in: EventState | None = None
 
 
 class LedgerEntry:
-    """One event in a lane; leaving the `with` block ends its stay there, however it is left.
+    """One event in a state; leaving the `with` block ends its stay there, however it is left.
 
     A deferred one stays where it is while it cannot be made durable.
     """
 
-    __slots__ = ("_budget", "_lane", "_ledger", "_receipt", "_source")
+    __slots__ = ("_budget", "_ledger", "_receipt", "_source", "_state")
 
     def __init__(
-        self, ledger: Ledger, source: Source, lane: Lane, budget: CanvasBudget | None
+        self, ledger: Ledger, source: Source, state: EventState, budget: CanvasBudget | None
     ) -> None:
         self._budget = budget
         self._ledger = ledger
         self._source = source
-        self._lane: Lane = lane
+        self._state: EventState = state
         self._receipt: Receipt | None = None
 
     def accepted(self, receipt: Receipt) -> Receipt:
@@ -215,7 +215,7 @@ class LedgerEntry:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ledger.end(self._lane, self._source, self._decision(error))
+        self._ledger.end(self._state, self._source, self._decision(error))
         if self._receipt is None and self._costs_canvas(error):
             assert self._budget is not None
             self._budget.spend("error", time.time())
@@ -236,7 +236,7 @@ class LedgerEntry:
             reason = "deadline"
         else:
             reason = error.reason if isinstance(error, Refusal) else "internal"
-        stays = self._lane if self._lane != "in_flight" else None
+        stays = self._state if self._state != "in_flight" else None
         return Decision("not_durable", reason, stays)
 
 
@@ -254,7 +254,7 @@ class _LedgerCollector(Collector):
         )
         recovered = CounterMetricFamily(
             "forebay_events_recovered",
-            "Events found in the spool or the deferred lane, of which no request is known.",
+            "Events found in the spool or the deferred state, of which no request is known.",
             labels=["process", "source"],
         )
         held = GaugeMetricFamily(
@@ -275,8 +275,8 @@ class _LedgerCollector(Collector):
         for source in SOURCES:
             received.add_metric([process, source], ledger.received[source])
             recovered.add_metric([process, source], ledger.recovered[source])
-        for (lane, source), count in ledger.held.items():
-            held.add_metric([process, source, lane], count)
+        for (state, source), count in ledger.held.items():
+            held.add_metric([process, source, state], count)
         for (source, outcome, reason), count in ledger.settled.items():
             settled.add_metric([process, source, outcome, reason], count)
         for reason, count in ledger.damage.items():

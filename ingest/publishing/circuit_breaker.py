@@ -8,7 +8,7 @@ from typing import Literal
 State = Literal["closed", "open", "half-open"]
 
 
-class Breaker:
+class CircuitBreaker:
     """Opens at the first failure, for `first_pause_s`; each failed probe doubles the pause.
 
     Times are seconds on any monotonic clock, always the same one.

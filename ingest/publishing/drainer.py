@@ -10,7 +10,7 @@ from ingest.contract.record import Record
 from ingest.errors import NotDurable, Overloaded
 from ingest.observing.metrics import Ledger
 from ingest.publishing.log import Log, RecordTooLarge, TopicRefused
-from ingest.publishing.router import Route
+from ingest.publishing.router import Router
 from ingest.shared.logs import place_of
 from ingest.spool.recover import as_record
 from ingest.spool.spool import Spool
@@ -25,15 +25,15 @@ _PAUSE_S = 0.1
 _STOP_TIMEOUT_S = 5.0
 
 
-class Draining:
+class Drainer:
     """Publishes what the spool holds; forgets a record only after the log has it."""
 
     def __init__(
-        self, spool: Spool, durable_log: Log, route: Route, *, ledger: Ledger, prefix: str
+        self, spool: Spool, durable_log: Log, router: Router, *, ledger: Ledger, prefix: str
     ) -> None:
         self._spool = spool
         self._log = durable_log
-        self._route = route
+        self._router = router
         self._ledger = ledger
         self._prefix = prefix
         self._stopping = False
@@ -67,10 +67,10 @@ class Draining:
 
     async def _drain_some(self) -> int:
         """Publishes and forgets one chunk; returns how many records. Raises NotDurable."""
-        if self._route.state == "open":
+        if self._router.state == "open":
             return 0
         chunk = await self._spool.read(
-            after=self._position, limit=self._at_once, without=self._route.waiting()
+            after=self._position, limit=self._at_once, without=self._router.waiting()
         )
         sent = await asyncio.gather(*(self._publish(held) for held in chunk))
         outcomes = {
@@ -79,7 +79,7 @@ class Draining:
             if outcome is not None
         }
         # what could not be sent is met again on the next round
-        works = self._route.state == "closed"
+        works = self._router.state == "closed"
         self._position = chunk[-1].stored.offset if chunk and works else 0
         # one record is the probe, and who has just come back is not overrun
         self._at_once = min(2 * self._at_once, _MOST_AT_ONCE) if works else 1
@@ -95,7 +95,7 @@ class Draining:
         """How the record ended, if the log has it, or quarantine in its stead."""
         record = as_record(held.stored)
         try:
-            if await self._route.publish(self._log, record, may_probe=True):
+            if await self._router.publish(self._log, record, may_probe=True):
                 return _outcome_of(record, self._prefix)
         except RecordTooLarge:
             return await self._put_aside(record, held)

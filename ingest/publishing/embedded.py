@@ -12,7 +12,7 @@ from ingest.contract.eventlog.eventlog import APPEND_LIMIT, EventLog
 from ingest.contract.record import Record
 from ingest.errors import NotDurable, Overloaded
 from ingest.storage.disk import Disk
-from ingest.storage.group_commit import Gathering
+from ingest.storage.group_commit import GroupCommit
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ class EmbeddedLog:
     def __init__(self, file: EventLog, *, retention_s: float) -> None:
         self._file = file
         self._retention_s = retention_s
-        self._gathering = Gathering[Record](self._append)
+        self._commits = GroupCommit[Record](self._append)
         self._disk = Disk("event log", timeout_s=_COMMIT_TIMEOUT_S)
         self._closing = False
         self._tending = asyncio.create_task(self._tend(), name="event log")
@@ -38,9 +38,9 @@ class EmbeddedLog:
         """Returns after the fsync that covers the record."""
         if self._closing:
             raise NotDurable("the event log is closing")
-        if len(self._gathering) >= _MAX_WAITING:
+        if len(self._commits) >= _MAX_WAITING:
             raise Overloaded("too many records wait for the disk")
-        await self._gathering.append(record)
+        await self._commits.append(record)
 
     async def health(self) -> tuple[bool, str]:
         """The outcome of the latest commit."""
@@ -50,7 +50,7 @@ class EmbeddedLog:
         """Commits what waits, then closes the file."""
         self._closing = True
         self._tending.cancel()
-        if not await self._gathering.finish(_CLOSE_TIMEOUT_S):
+        if not await self._commits.finish(_CLOSE_TIMEOUT_S):
             log.error("event log did not finish in time; what it did not commit got no 2xx")
             return
         await self._disk.close(self._file.close)

@@ -7,7 +7,7 @@ import structlog
 
 from ingest.contract.record import Record
 from ingest.errors import NotDurable, Overloaded
-from ingest.publishing.circuit_breaker import Breaker, State
+from ingest.publishing.circuit_breaker import CircuitBreaker, State
 from ingest.publishing.log import Log, TopicRefused
 
 log = structlog.get_logger(__name__)
@@ -15,13 +15,13 @@ log = structlog.get_logger(__name__)
 _TRY_PARKED_EVERY_S = 5.0
 
 
-class Route:
+class Router:
     """The breaker for the log as a whole, and the topics that are parked by themselves."""
 
     def __init__(
-        self, breaker: Breaker | None = None, *, clock: Callable[[], float] = time.monotonic
+        self, breaker: CircuitBreaker | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._breaker = breaker or Breaker()
+        self._breaker = breaker or CircuitBreaker()
         self._clock = clock
         self._parked: dict[str, float] = {}
 

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from ingest.contract.eventlog.logfile import LogFileError
 from ingest.spool import wal
 from ingest.spool.recover import Salvage, mend_beginning, salvage
-from ingest.spool.reserve import Ballast
+from ingest.spool.reserve import Reserve
 from ingest.spool.store import (
-    BALLAST_NAME,
     FILE_NAME,
+    RESERVE_NAME,
     Holding,
     Ownership,
     SpoolFile,
@@ -44,9 +44,9 @@ class Opening(Struct, frozen=True, kw_only=True):
 class SpoolDirectory:
     """One spool, owned by this process until `close`. Blocking; for one thread at a time."""
 
-    def __init__(self, path: Path, ownership: Ownership, ballast: Ballast) -> None:
+    def __init__(self, path: Path, ownership: Ownership, reserve: Reserve) -> None:
         self.path = path
-        self.ballast = ballast
+        self.reserve = reserve
         self.file: SpoolFile
         self._ownership = ownership
 
@@ -57,7 +57,7 @@ class SpoolDirectory:
         Raises LogFileError if another process owns it, OSError if it cannot be written.
         """
         ownership = Ownership(path)
-        directory = cls(path, ownership, Ballast(path / BALLAST_NAME, reserve_bytes))
+        directory = cls(path, ownership, Reserve(path / RESERVE_NAME, reserve_bytes))
         try:
             opening = directory.open_file()
         except BaseException:
@@ -69,7 +69,7 @@ class SpoolDirectory:
     def take_reserve(self, size_bytes: int) -> None:
         """Takes the notices' reserve if it can; later is time enough."""
         try:
-            if not size_bytes or self.ballast.take():
+            if not size_bytes or self.reserve.take():
                 return
         except OSError as error:
             log.warning("the notices' reserve cannot be taken", cause=str(error))

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 
-class Ballast:
+class Reserve:
     """A file of `size_bytes` that holds blocks for others. Blocking."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:

@@ -24,8 +24,8 @@ from ingest.spool.directory import Opening, SpoolDirectory
 from ingest.spool.store import DEFERRED, Held, Holding, Spooled, batches
 from ingest.spool.usage import Inventory
 from ingest.storage.disk import Disk, DiskFull, NoRoom
-from ingest.storage.group_commit import Gathering
-from ingest.values import Lane
+from ingest.storage.group_commit import GroupCommit
+from ingest.values import EventState
 
 log = structlog.get_logger(__name__)
 
@@ -68,11 +68,11 @@ class Spool:
         self._ledger = ledger
         self._inventory = Inventory(opening.holdings)
         for holding in opening.holdings:
-            ledger.found(lane_of(holding.topic), holding.source, holding.records)
+            ledger.found(state_of(holding.topic), holding.source, holding.records)
         ledger.lost("damaged", opening.unreadable)
         self._disk = Disk("spool", timeout_s=_COMMIT_TIMEOUT_S)
         self._lanes = {
-            source: Gathering[Spooled](partial(self._commit, source), on_orphan=self._orphaned)
+            source: GroupCommit[Spooled](partial(self._commit, source), on_orphan=self._orphaned)
             for source in SOURCES
         }
         self._closing = False
@@ -161,7 +161,7 @@ class Spool:
             used_bytes=self._used_bytes,
             oldest_age_s=age_s,
             seconds_to_full=self._seconds_to_full(),
-            reserve_held=self._directory.ballast.held,
+            reserve_held=self._directory.reserve.held,
         )
 
     def health(self) -> tuple[bool, str]:
@@ -207,7 +207,7 @@ class Spool:
 
     @property
     def _reserve_is_gone(self) -> bool:
-        return self._limits.pns_reserve_bytes > 0 and not self._directory.ballast.held
+        return self._limits.pns_reserve_bytes > 0 and not self._directory.reserve.held
 
     def _max_bytes(self, source: Source) -> int:
         reserve_bytes = 0 if source == "pns" else self._limits.pns_reserve_bytes
@@ -220,10 +220,10 @@ class Spool:
         try:
             self._used_bytes = await self._disk.attempt(append, when_late=came_late)
         except DiskFull:
-            if source != "pns" or not self._directory.ballast.held:
+            if source != "pns" or not self._directory.reserve.held:
                 raise
             log.error("the disk is full: the reserve is given up, only notices are taken")
-            await self._disk.attempt(self._directory.ballast.give_up)
+            await self._disk.attempt(self._directory.reserve.give_up)
             self._used_bytes = await self._disk.attempt(append, when_late=came_late)
         self._count_in(batch)
         return len(batch)
@@ -246,7 +246,7 @@ class Spool:
             self._orphaned(item)
 
     def _orphaned(self, item: Spooled) -> None:
-        self._ledger.found(lane_of(item.record.topic), item.source, 1)
+        self._ledger.found(state_of(item.record.topic), item.source, 1)
 
     async def _sound(self, read: list[Held]) -> list[Held]:
         """Those whose checksum is right; the others are set apart, counted and said."""
@@ -282,7 +282,7 @@ class Spool:
         file = self._directory.file
         if self._disk.failure is not None:
             await self.keep_note("probed_at", str(int(time.time())))
-        if self._reserve_is_gone and await self._disk.attempt(self._directory.ballast.take):
+        if self._reserve_is_gone and await self._disk.attempt(self._directory.reserve.take):
             log.info("the notices' reserve is there again")
         self._used_bytes = await self._disk.attempt(file.usage.used_bytes)
         self._oldest_ms = await self._disk.attempt(file.oldest_ms)
@@ -331,15 +331,15 @@ class Spool:
         return max(0.0, room_bytes / rate) if rate > 0 else math.inf
 
 
-def lane_of(topic: str) -> Lane:
+def state_of(topic: str) -> EventState:
     """The ledger's lane of what the spool holds."""
     return "deferred" if topic == DEFERRED else "spool"
 
 
-def _missing(before: Inventory, after: Inventory) -> dict[tuple[Lane, Source], int]:
-    missing: dict[tuple[Lane, Source], int] = {}
+def _missing(before: Inventory, after: Inventory) -> dict[tuple[EventState, Source], int]:
+    missing: dict[tuple[EventState, Source], int] = {}
     for sign, inventory in ((1, before), (-1, after)):
         for holding in inventory.holdings():
-            line = (lane_of(holding.topic), holding.source)
+            line = (state_of(holding.topic), holding.source)
             missing[line] = missing.get(line, 0) + sign * holding.records
     return missing

@@ -22,7 +22,7 @@ from ingest.contract.record import Record, StoredRecord
 
 FILE_NAME = "spool.sqlite3"
 LOCK_NAME = "owner.lock"
-BALLAST_NAME = "ballast"
+RESERVE_NAME = "reserve"
 DEFERRED = "deferred"
 """Stands for a topic in rows that hold tokens."""
 

@@ -11,7 +11,7 @@ from ingest.publishing.log import RecordTooLarge, TopicRefused
 Item = TypeVar("Item")
 
 
-class Gathering(Generic[Item]):
+class GroupCommit(Generic[Item]):
     """Items that wait for one sender. At most one call of `send` is under way at a time.
 
     `send` makes the first items of those offered durable, at least one, and tells how many. If it

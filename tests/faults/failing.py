@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ingest.spool.reserve import Ballast
-from ingest.spool.store import BALLAST_NAME, SpoolFile
+from ingest.spool.reserve import Reserve
+from ingest.spool.store import RESERVE_NAME, SpoolFile
 from tests.faults import crashing
 
 Trouble = Literal["full", "io error", "read-only", "fsync error", "slow", "small"]
@@ -49,7 +49,7 @@ class FailingDisk:
         """From now on in this process."""
         for name in _WRITES:
             setattr(SpoolFile, name, self._written(getattr(SpoolFile, name), name))
-        setattr(Ballast, "take", self._taken(Ballast.take))  # noqa: B010 - mypy knows no such change
+        setattr(Reserve, "take", self._taken(Reserve.take))  # noqa: B010 - mypy knows no such change
 
     @property
     def _trouble(self) -> str:
@@ -71,17 +71,17 @@ class FailingDisk:
 
         return writes
 
-    def _taken(self, take: Callable[[Ballast], bool]) -> Callable[[Ballast], bool]:
+    def _taken(self, take: Callable[[Reserve], bool]) -> Callable[[Reserve], bool]:
         @functools.wraps(take)
-        def takes(ballast: Ballast) -> bool:
-            return (self._trouble != "full" or ballast._is_whole()) and take(ballast)
+        def takes(reserve: Reserve) -> bool:
+            return (self._trouble != "full" or reserve._is_whole()) and take(reserve)
 
         return takes
 
 
 def _reserve_of(file: SpoolFile) -> Path:
     (_, _, path) = file._connection.execute("pragma database_list").fetchone()
-    return Path(path).with_name(BALLAST_NAME)
+    return Path(path).with_name(RESERVE_NAME)
 
 
 def _error(text: str, code: int) -> sqlite3.OperationalError:

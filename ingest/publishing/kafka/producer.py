@@ -19,7 +19,7 @@ from ingest.contract.topics import MAX_MESSAGE_BYTES
 from ingest.errors import NotDurable
 from ingest.publishing.kafka.partitioner import partition_of
 from ingest.publishing.log import RecordTooLarge, TopicRefused
-from ingest.storage.group_commit import Gathering
+from ingest.storage.group_commit import GroupCommit
 
 _MAX_BATCH_BYTES = 256 * 1024
 _MAX_BATCH_RECORDS = 1_000
@@ -155,7 +155,7 @@ class _Lane:
     """One partition: records gather while a batch is under way."""
 
     def __init__(self, generation: Generation, topic: str, partition: int) -> None:
-        self.gathering = Gathering[Record](self._send)
+        self.gathering = GroupCommit[Record](self._send)
         self._generation = generation
         self._topic = topic
         self._partition = partition

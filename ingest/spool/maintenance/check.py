@@ -8,8 +8,8 @@ from msgspec import Struct
 from ingest.contract.eventlog.logfile import LogFileError
 from ingest.spool.directory import REBUILT_NAME, SpoolDirectory, rebuild
 from ingest.spool.maintenance.reader import SetApart, SpoolReader
-from ingest.spool.reserve import Ballast
-from ingest.spool.store import BALLAST_NAME, FILE_NAME, Ownership
+from ingest.spool.reserve import Reserve
+from ingest.spool.store import FILE_NAME, RESERVE_NAME, Ownership
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ def repair(directory_path: Path) -> tuple[Verdict, Repair | None]:
     try:
         path = directory_path / FILE_NAME
         directory = SpoolDirectory(
-            directory_path, ownership, Ballast(directory_path / BALLAST_NAME, 0)
+            directory_path, ownership, Reserve(directory_path / RESERVE_NAME, 0)
         )
         if not path.exists():
             directory.open_file()  # the last step of a repair that was cut short

@@ -188,7 +188,7 @@ async def _expect_held(site: Site, lane: str) -> None:
 
 
 async def _has_reserve(site: Site) -> bool:
-    return (site.directory / "data" / "spool" / "ballast").exists()
+    return (site.directory / "data" / "spool" / "reserve").exists()
 
 
 async def _events(site: Site) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import aiohttp
 
-from ingest.spool.store import BALLAST_NAME
+from ingest.spool.store import RESERVE_NAME
 from tests.emulator.retry_plan import NO_RETRIES, RetryPlan
 from tests.faults.failing import SLOW_S, Trouble
 from tests.faults.grounds import Grounds
@@ -50,7 +50,7 @@ async def disk_full_but_for_the_reserve(grounds: Grounds, seed: int) -> Tally:
                 lost = site.witness.counts("pns").lost
                 site.expect(not lost, f"{lost} notices were refused, with a reserve for them")
             await _expect_taken(site)
-            await until(lambda: _ballast(site).exists())
+            await until(lambda: _reserve(site).exists())
         return await _judged(site)
 
 
@@ -207,8 +207,8 @@ async def _expect_taken(site: Site) -> None:
     await until(is_taken, timeout_s=15)
 
 
-def _ballast(site: Site) -> Path:
-    return site.directory / "data" / "spool" / BALLAST_NAME
+def _reserve(site: Site) -> Path:
+    return site.directory / "data" / "spool" / RESERVE_NAME
 
 
 async def _judged(site: Site) -> Tally:

@@ -12,14 +12,14 @@ from tests.faults.site import Site
 from tests.faults.verdict import Tally
 
 TIME_SCALE: Final = 0.005
-"""Ten minutes of Canvas's patience in three seconds."""
+"""Ten minutes of Canvas's retry in three seconds."""
 
 RATE: Final = 60.0
 NOTICE_SHARE: Final = 0.1
 
 
 async def receiver_away_for_a_while(grounds: Grounds, seed: int) -> Tally:
-    """Shorter than Canvas's patience: only notices are lost, for they have one try."""
+    """Shorter than Canvas's retry: only notices are lost, for they have one try."""
     async with grounds.site(seed) as site:
         await _away(site, seed, minutes=3, killed=True)
         counts = site.witness.counts("live-events")
@@ -29,11 +29,11 @@ async def receiver_away_for_a_while(grounds: Grounds, seed: int) -> Tally:
 
 
 async def receiver_away_for_too_long(grounds: Grounds, seed: int) -> Tally:
-    """Longer than Canvas's patience: what it gives up is what never got a 2xx, and no more."""
+    """Longer than Canvas's retry: what it gives up is what never got a 2xx, and no more."""
     async with grounds.site(seed) as site:
         await _away(site, seed, minutes=40, killed=False)
         lost = site.witness.lost
-        site.expect(lost, "Canvas has lost nothing, though the outage was longer than its patience")
+        site.expect(lost, "Canvas has lost nothing, though the outage was longer than its retry")
         await settle(site)
         stored = (await site.tables()).events.keys()
         # who ends in order answers all that it took, so what Canvas gave up must be nowhere

@@ -33,7 +33,7 @@ SETTLE_TIMEOUT_S: Final = 240.0
 
 
 async def kafka_away_within_the_spool(grounds: Grounds, seed: int) -> Tally:
-    """Canvas tries nothing again, loses nothing, and keeps all of its patience."""
+    """Canvas tries nothing again, loses nothing, and keeps all of its retry."""
     rng = random.Random(seed)
     async with grounds.site(seed) as site:
         async with streaming(
@@ -88,7 +88,7 @@ async def _expect_untouched_budget(site: Site) -> None:
     exhausted = sum(site.canvas.budget.exhausted.values())
     site.expect(exhausted == 0, f"Canvas has given up {exhausted} events")
     estimate = (await site.metrics()).value("forebay_canvas_budget_used_ratio")
-    site.expect(estimate == 0, f"the receiver believes {estimate:.6f} of Canvas's patience spent")
+    site.expect(estimate == 0, f"the receiver believes {estimate:.6f} of Canvas's retry spent")
 
 
 def _canvas_plan(seed: int) -> RetryPlan:

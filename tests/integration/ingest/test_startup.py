@@ -77,7 +77,7 @@ OBSTACLES: dict[str, tuple[Spoil, str]] = {
     "misspelt section": (_setting("HTPP__PORT", "8080"), "FOREBAY_HTPP__PORT"),
     "port out of range": (_setting("HTTP__PORT", "70000"), "FOREBAY_HTTP__PORT"),
     "port no number": (_setting("ADMIN__PORT", "many"), "FOREBAY_ADMIN__PORT"),
-    "patience beyond Canvas's": (_setting("HTTP__BODY_TIMEOUT_S", "60"), "BODY_TIMEOUT_S"),
+    "retry beyond Canvas's": (_setting("HTTP__BODY_TIMEOUT_S", "60"), "BODY_TIMEOUT_S"),
     "keys over plain HTTP": (
         _setting("LIVE_EVENTS__JWKS_URL", "http://keys.example.edu/jwks"),
         "FOREBAY_LIVE_EVENTS__JWKS_URL",

@@ -25,9 +25,9 @@ from ingest.normalising.identity import event_id
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
 from ingest.publishing.log import RecordTooLarge
-from ingest.publishing.publisher import Delivery
+from ingest.publishing.publisher import Publisher
 from ingest.spool.deferred import Deferred
-from ingest.values import Claims, Lane, Receipt, SignedRequest
+from ingest.values import Claims, EventState, Receipt, SignedRequest
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     NOW_S,
@@ -99,7 +99,7 @@ class _Trip:
         self.drift = Drift()
         self.intake = Intake(
             verifier=cast(Verifier, _Verifier(answer)),
-            delivery=Delivery(self.log),
+            publisher=Publisher(self.log),
             deferred=cast(Deferred, self.deferred),
             metrics=self.metrics,
             topic_prefix="campus",
@@ -129,7 +129,7 @@ class _Trip:
                     accounted[sample.labels["source"]] += sample.value
         return {source: (entered[source], accounted[source]) for source in SOURCES}
 
-    def held(self, lane: Lane = "in_flight") -> float:
+    def held(self, lane: EventState = "in_flight") -> float:
         return sum(
             self.value("forebay_events_held", source=source, lane=lane) for source in SOURCES
         )
@@ -356,7 +356,7 @@ async def test_deferred_event_is_settled_once_and_leaves_the_lane(
 ) -> None:
     trip = await _deferred_trip(answer)
     with contextlib.suppress(BadSignature):
-        await trip.intake.settle(request(_TOKEN))
+        await trip.intake.accept_deferred(request(_TOKEN))
     assert trip.settled(outcome, reason) == 1
     assert trip.held("deferred") == 0
     assert trip.ledger()["live-events"] == (1, 1)
@@ -372,7 +372,7 @@ async def test_deferred_event_that_cannot_be_settled_stays_in_its_lane(
     trip = await _deferred_trip(answer)
     trip.log.failure = failure
     with pytest.raises((Uncheckable, NotDurable, Overloaded)):
-        await trip.intake.settle(request(_TOKEN))
+        await trip.intake.accept_deferred(request(_TOKEN))
     assert trip.held("deferred") == 1
     assert trip.ledger()["live-events"] == (1, 1)
     assert trip.metrics.ledger.settled == {}

@@ -23,12 +23,12 @@ from ingest.intake import Intake
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
 from ingest.publishing.log import RecordTooLarge
-from ingest.publishing.publisher import Delivery
+from ingest.publishing.publisher import Publisher
 from ingest.spool import spool as spool_module
 from ingest.spool.deferred import Deferred, request_of
 from ingest.spool.store import DEFERRED, SpoolFile
 from ingest.values import Receipt, SignedRequest
-from ingest.verify_deferred import Settling
+from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
@@ -94,13 +94,13 @@ class _Site:
                 may_keep_unknown_tenant=lambda at_s: True,
                 on_ignored_members=lambda count: None,
             ),
-            delivery=Delivery(self.log),
+            publisher=Publisher(self.log),
             deferred=Deferred(spool.spool),
             metrics=metrics,
             topic_prefix=PREFIX,
             drift=Drift(),
         )
-        self.settling = Settling(spool.spool, self.intake, (self.live, self.platform))
+        self.settling = DeferredVerification(spool.spool, self.intake, (self.live, self.platform))
 
     async def accept(self, text: bytes, source: Source = "live-events", at: float = NOW_S) -> str:
         receipt = await self.intake.accept(request(text, source=source, at=at))
@@ -111,7 +111,7 @@ class _Site:
         self.live.keys = self.platform.keys = [_jwk(name) for name in names or ("current",)]
 
     async def settle(self) -> None:
-        await self.settling.settle_all()
+        await self.settling.verify_all()
         self.check()
 
     def check(self) -> None:
@@ -399,7 +399,7 @@ async def test_crash_between_settling_and_forgetting_repeats_with_the_same_id(pl
         (held,) = await site.bench.spool.read_tokens(after=0, limit=9)
         site.keys_return()
         await site.live.refresh()
-        await site.intake.settle(request_of(held))
+        await site.intake.accept_deferred(request_of(held))
         first = decode(site.trusted()[0]).event_id
     async with _site(place) as site:
         site.keys_return()

@@ -25,15 +25,15 @@ from ingest.intake import Intake
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Ledger, Metrics
 from ingest.publishing import drainer as draining_module
-from ingest.publishing.circuit_breaker import Breaker
-from ingest.publishing.drainer import Draining
+from ingest.publishing.circuit_breaker import CircuitBreaker
+from ingest.publishing.drainer import Drainer
 from ingest.publishing.log import TopicRefused
-from ingest.publishing.publisher import Delivery
-from ingest.publishing.router import Route
+from ingest.publishing.publisher import Publisher
+from ingest.publishing.router import Router
 from ingest.spool import spool as spool_module
 from ingest.spool.deferred import Deferred
 from ingest.spool.store import FILE_NAME, SpoolFile
-from ingest.verify_deferred import Settling
+from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
@@ -78,9 +78,9 @@ class _Process:
 
     def __init__(self, bench: SpoolBench, metrics: Metrics, log: MemoryLog) -> None:
         self.bench, self.metrics = bench, metrics
-        route = Route(Breaker(first_pause_s=0.002, longest_pause_s=0.004))
+        router = Router(CircuitBreaker(first_pause_s=0.002, longest_pause_s=0.004))
         self.keys = {"live-events": _Keys(LIVE_EVENTS_ISSUER), "pns": _Keys(PLATFORM)}
-        self.draining = Draining(bench.spool, log, route, ledger=bench.ledger, prefix=PREFIX)
+        self.draining = Drainer(bench.spool, log, router, ledger=bench.ledger, prefix=PREFIX)
         self.intake = Intake(
             verifier=Verifier(
                 keys={
@@ -92,13 +92,13 @@ class _Process:
                 may_keep_unknown_tenant=lambda at_s: True,
                 on_ignored_members=lambda count: None,
             ),
-            delivery=Delivery(log, bench.spool, route),
+            publisher=Publisher(log, bench.spool, router),
             deferred=Deferred(bench.spool),
             metrics=metrics,
             topic_prefix=PREFIX,
             drift=Drift(),
         )
-        self.settling = Settling(bench.spool, self.intake, self.keys.values())
+        self.settling = DeferredVerification(bench.spool, self.intake, self.keys.values())
 
 
 @contextlib.asynccontextmanager
@@ -208,7 +208,7 @@ class _World:
     async def _settle(self, process: _Process) -> None:
         with contextlib.suppress(NotDurable):
             await process.settling._forget()
-            await process.settling.settle_all()
+            await process.settling.verify_all()
 
     async def all_well(self, process: _Process) -> None:
         self.disk_fails, self.log.failure = False, lambda record: None

@@ -11,7 +11,7 @@ from ingest.contract.record import Record
 from ingest.errors import NotDurable
 from ingest.observing.metrics import Ledger
 from ingest.spool.directory import Opening, SpoolDirectory
-from ingest.spool.spool import Spool, SpoolLimits, lane_of
+from ingest.spool.spool import Spool, SpoolLimits, state_of
 from ingest.spool.store import DEFERRED, FILE_NAME, Held, Spooled
 
 TOPIC = "p.live-events.course-created.v1"
@@ -121,7 +121,7 @@ class SpoolBench:
         """Forgets as draining does: each is counted out when it is gone."""
 
         def gone(held: Held) -> None:
-            self.ledger.left(lane_of(held.stored.topic), held.source, "published")
+            self.ledger.left(state_of(held.stored.topic), held.source, "published")
 
         await self.spool.forget(done, when_gone=gone)
 

@@ -4,23 +4,23 @@ from collections.abc import Callable
 
 import pytest
 
-from ingest.publishing.circuit_breaker import Breaker
+from ingest.publishing.circuit_breaker import CircuitBreaker
 
 _FIRST_S, _LONGEST_S = 0.5, 3.0
 
 
-def _closed() -> Breaker:
-    return Breaker(first_pause_s=_FIRST_S, longest_pause_s=_LONGEST_S)
+def _closed() -> CircuitBreaker:
+    return CircuitBreaker(first_pause_s=_FIRST_S, longest_pause_s=_LONGEST_S)
 
 
-def _open() -> Breaker:
+def _open() -> CircuitBreaker:
     """Since 10 s on the test's clock."""
     breaker = _closed()
     breaker.failed(10.0)
     return breaker
 
 
-def _probing() -> Breaker:
+def _probing() -> CircuitBreaker:
     """Half-open, its one probe under way."""
     breaker = _open()
     assert breaker.admits(10.5)
@@ -102,14 +102,14 @@ def test_success_makes_the_next_pause_the_first_again() -> None:
 
 
 @pytest.mark.parametrize("make", [_closed, _open, _probing])
-def test_giving_up_changes_no_state(make: Callable[[], Breaker]) -> None:
+def test_giving_up_changes_no_state(make: Callable[[], CircuitBreaker]) -> None:
     breaker, untouched = make(), make()
     breaker.gave_up()
     for at_s in (10.0, 10.49, 10.5, 99.0):
         assert breaker.state(at_s) == untouched.state(at_s)
 
 
-def _pause(breaker: Breaker, since_s: float) -> float:
+def _pause(breaker: CircuitBreaker, since_s: float) -> float:
     """How long from then until it is half-open, to the nearest half second."""
     steps = next(n for n in range(1, 100) if breaker.state(since_s + n / 2) == "half-open")
     return steps / 2

@@ -14,10 +14,10 @@ from ingest.contract.record import Record
 from ingest.contract.topics import quarantine_topic
 from ingest.errors import NotDurable, Overloaded
 from ingest.publishing import drainer as draining_module
-from ingest.publishing.circuit_breaker import Breaker
-from ingest.publishing.drainer import Draining
+from ingest.publishing.circuit_breaker import CircuitBreaker
+from ingest.publishing.drainer import Drainer
 from ingest.publishing.log import RecordTooLarge, TopicRefused
-from ingest.publishing.router import Route
+from ingest.publishing.router import Router
 from ingest.spool import spool as spool_module
 from ingest.spool.store import SpoolFile
 from tests.unit.ingest.publishing.fakes import (
@@ -47,18 +47,18 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "_TEND_EVERY_S", 0.01)
 
 
-def _route() -> Route:
-    return Route(Breaker(first_pause_s=0.005, longest_pause_s=0.01))
+def _router() -> Router:
+    return Router(CircuitBreaker(first_pause_s=0.005, longest_pause_s=0.01))
 
 
 @contextlib.asynccontextmanager
 async def _draining(
-    bench: SpoolBench, log: MemoryLog, route: Route | None = None
-) -> AsyncIterator[Route]:
-    route = route or _route()
-    draining = Draining(bench.spool, log, route, ledger=bench.ledger, prefix=PREFIX)
+    bench: SpoolBench, log: MemoryLog, router: Router | None = None
+) -> AsyncIterator[Router]:
+    router = router or _router()
+    draining = Drainer(bench.spool, log, router, ledger=bench.ledger, prefix=PREFIX)
     try:
-        yield route
+        yield router
     finally:
         await draining.stop()
         log.may_finish.set()
@@ -169,11 +169,11 @@ async def test_log_that_came_back_is_not_overrun(place: Path) -> None:
 
 
 async def test_open_breaker_stops_the_drain(place: Path) -> None:
-    log, route = MemoryLog(), Route(Breaker(first_pause_s=3_600))
-    route.failed()
+    log, router = MemoryLog(), Router(CircuitBreaker(first_pause_s=3_600))
+    router.failed()
     async with open_spool(place) as bench:
         await _take(bench, 0)
-        async with _draining(bench, log, route):
+        async with _draining(bench, log, router):
             await asyncio.sleep(0.02)
         assert log.asked == []
         assert await bench.numbers() == [0]
@@ -185,14 +185,14 @@ async def test_topic_that_refuses_parks_its_own_records_only(place: Path) -> Non
     async with open_spool(place) as bench:
         for n in range(100):
             await bench.take(record(n, topic=(TOPIC, OTHER_TOPIC)[n % 2]))
-        async with _draining(bench, log) as route:
+        async with _draining(bench, log) as router:
             await until(lambda: len(log.records) == 50)
-            assert route.parked == {TOPIC}
-            assert route.state == "closed"
+            assert router.parked == {TOPIC}
+            assert router.state == "closed"
             assert log.numbers() == list(range(1, 100, 2))
             log.failure = lambda record: None
             await until(_is_empty(bench))
-            assert route.parked == frozenset()
+            assert router.parked == frozenset()
         assert sorted(log.numbers()) == list(range(100))
         assert imbalance(bench.ledger) == BALANCED
 
@@ -323,7 +323,7 @@ async def test_stop_ends_after_the_records_under_way_and_leaves_the_rest(place: 
     log.may_finish.clear()
     async with open_spool(place) as bench:
         await _take(bench, *range(20))
-        draining = Draining(bench.spool, log, _route(), ledger=bench.ledger, prefix=PREFIX)
+        draining = Drainer(bench.spool, log, _router(), ledger=bench.ledger, prefix=PREFIX)
         await until(lambda: bool(log.asked))
         stopping = asyncio.create_task(draining.stop())
         await asyncio.sleep(0.01)
@@ -337,7 +337,7 @@ async def test_stop_ends_after_the_records_under_way_and_leaves_the_rest(place: 
 
 async def test_stop_while_it_rests_is_at_once(place: Path) -> None:
     async with open_spool(place) as bench:
-        draining = Draining(bench.spool, MemoryLog(), _route(), ledger=bench.ledger, prefix=PREFIX)
+        draining = Drainer(bench.spool, MemoryLog(), _router(), ledger=bench.ledger, prefix=PREFIX)
         await asyncio.sleep(0)
         async with asyncio.timeout(1):
             await draining.stop()
@@ -351,7 +351,7 @@ async def test_stop_does_not_wait_for_a_log_that_hangs(
     log.may_finish.clear()
     async with open_spool(place) as bench:
         await _take(bench, 0)
-        draining = Draining(bench.spool, log, _route(), ledger=bench.ledger, prefix=PREFIX)
+        draining = Drainer(bench.spool, log, _router(), ledger=bench.ledger, prefix=PREFIX)
         await until(lambda: bool(log.asked))
         async with asyncio.timeout(1):
             await draining.stop()

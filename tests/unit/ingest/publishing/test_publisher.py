@@ -1,4 +1,4 @@
-"""Delivery: a receipt only once the log or the spool has the record."""
+"""Publisher: a receipt only once the log or the spool has the record."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from ingest.contract.record import Record
 from ingest.errors import NotDurable, Overloaded, Unavailable
-from ingest.publishing.circuit_breaker import Breaker
+from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.log import RecordTooLarge, TopicRefused
-from ingest.publishing.publisher import Delivery
-from ingest.publishing.router import Route
+from ingest.publishing.publisher import Publisher
+from ingest.publishing.router import Router
 from ingest.storage.disk import NoRoom
 from ingest.values import Outcome, Receipt
 from tests.unit.ingest.publishing.fakes import (
@@ -37,19 +37,21 @@ class _Clock:
 
 
 class _Bench:
-    """A delivery with everything around it."""
+    """A publisher with everything around it."""
 
     def __init__(self, spool: SpoolBench) -> None:
         self.log = MemoryLog()
         self.clock = _Clock()
-        self.route = Route(Breaker(first_pause_s=1.0, longest_pause_s=1.0), clock=self.clock)
+        self.router = Router(
+            CircuitBreaker(first_pause_s=1.0, longest_pause_s=1.0), clock=self.clock
+        )
         self.spool = spool
-        self.delivery = Delivery(self.log, spool.spool, self.route)
+        self.publisher = Publisher(self.log, spool.spool, self.router)
 
-    async def deliver(
+    async def publish(
         self, record: Record, outcome: Outcome = "published", reason: str | None = None
     ) -> Receipt:
-        return await self.delivery.deliver(
+        return await self.publisher.publish(
             record, source="live-events", outcome=outcome, event_id="e", reason=reason
         )
 
@@ -71,7 +73,7 @@ async def test_receipt_waits_for_the_log() -> None:
     log = MemoryLog()
     log.may_finish.clear()
     delivering = asyncio.create_task(
-        Delivery(log).deliver(
+        Publisher(log).publish(
             record(), source="pns", outcome="quarantined", event_id=None, reason="expired"
         )
     )
@@ -90,13 +92,13 @@ async def test_without_a_spool_failure_of_the_log_gives_no_receipt(failure: Exce
     log = MemoryLog()
     log.failure = _raise(failure)
     with pytest.raises(type(failure)):
-        await Delivery(log).deliver(
+        await Publisher(log).publish(
             record(), source="live-events", outcome="published", event_id="e"
         )
 
 
 async def test_log_that_takes_records_needs_no_spool(bench: _Bench) -> None:
-    assert await bench.deliver(record(0)) == _PUBLISHED
+    assert await bench.publish(record(0)) == _PUBLISHED
     assert bench.log.numbers() == [0]
     assert await bench.spool.numbers() == []
 
@@ -106,7 +108,7 @@ async def test_what_the_log_does_not_take_is_spooled_before_the_receipt(
     bench: _Bench, failure: Exception
 ) -> None:
     bench.log.failure = _raise(failure)
-    assert await bench.deliver(record(0)) == _SPOOLED
+    assert await bench.publish(record(0)) == _SPOOLED
     assert await bench.spool.numbers() == [0]
 
 
@@ -114,7 +116,7 @@ async def test_receipt_of_a_quarantined_event_names_its_reason_wherever_it_is(
     bench: _Bench,
 ) -> None:
     bench.log.failure = _raise(NotDurable("silence"))
-    receipt = await bench.deliver(record(0), "quarantined", "expired")
+    receipt = await bench.publish(record(0), "quarantined", "expired")
     assert receipt == Receipt(
         outcome="quarantined", event_id="e", reason="expired", held_in="spool"
     )
@@ -125,12 +127,12 @@ async def test_no_receipt_when_neither_takes_it(tmp_path: Path) -> None:
         bench = _Bench(spool)
         bench.log.failure = _raise(NotDurable("silence"))
         with pytest.raises(NoRoom):
-            await bench.deliver(record(0))
+            await bench.publish(record(0))
 
 
 async def test_silent_log_costs_one_budget_and_not_one_per_request(bench: _Bench) -> None:
     bench.log.failure = _raise(NotDurable("silence"))
-    receipts = [await bench.deliver(record(n)) for n in range(20)]
+    receipts = [await bench.publish(record(n)) for n in range(20)]
     assert receipts == [_SPOOLED] * 20
     assert len(bench.log.asked) == 1
 
@@ -138,41 +140,41 @@ async def test_silent_log_costs_one_budget_and_not_one_per_request(bench: _Bench
 async def test_overload_and_a_refused_topic_leave_the_breaker_closed(bench: _Bench) -> None:
     for failure in (Overloaded("queue"), TopicRefused("denied")):
         bench.log.failure = _raise(failure)
-        await bench.deliver(record(0))
-        assert bench.route.state == "closed"
+        await bench.publish(record(0))
+        assert bench.router.state == "closed"
 
 
 async def test_refused_topic_goes_to_the_spool_unasked_and_others_do_not(bench: _Bench) -> None:
     bench.log.failure = lambda r: _raise(TopicRefused())(r) if r.topic != OTHER_TOPIC else None
-    assert [(await bench.deliver(record(n))).outcome for n in range(3)] == ["spooled"] * 3
+    assert [(await bench.publish(record(n))).outcome for n in range(3)] == ["spooled"] * 3
     assert len(bench.log.asked) == 1
-    assert await bench.deliver(record(3, topic=OTHER_TOPIC)) == _PUBLISHED
+    assert await bench.publish(record(3, topic=OTHER_TOPIC)) == _PUBLISHED
 
 
 async def test_while_records_wait_no_request_is_the_probe(bench: _Bench) -> None:
     bench.log.failure = _raise(NotDurable("silence"))
-    await bench.deliver(record(0))
+    await bench.publish(record(0))
     bench.clock.now_s += 2.0
     bench.log.failure = lambda record: None
-    assert await bench.deliver(record(1)) == _SPOOLED
+    assert await bench.publish(record(1)) == _SPOOLED
     assert len(bench.log.asked) == 1
 
 
 async def test_request_is_the_probe_when_nothing_waits(bench: _Bench) -> None:
-    bench.route.failed()
+    bench.router.failed()
     bench.clock.now_s += 2.0
-    assert await bench.deliver(record(0)) == _PUBLISHED
-    assert await bench.deliver(record(1)) == _PUBLISHED
-    assert bench.route.state == "closed"
+    assert await bench.publish(record(0)) == _PUBLISHED
+    assert await bench.publish(record(1)) == _PUBLISHED
+    assert bench.router.state == "closed"
 
 
 async def test_one_probe_at_a_time(bench: _Bench) -> None:
-    bench.route.failed()
+    bench.router.failed()
     bench.clock.now_s += 2.0
     bench.log.may_finish.clear()
-    probe = asyncio.create_task(bench.deliver(record(0)))
+    probe = asyncio.create_task(bench.publish(record(0)))
     await asyncio.sleep(0)
-    assert await bench.deliver(record(1)) == _SPOOLED
+    assert await bench.publish(record(1)) == _SPOOLED
     bench.log.may_finish.set()
     assert await probe == _PUBLISHED
 
@@ -181,31 +183,31 @@ async def test_one_probe_at_a_time(bench: _Bench) -> None:
 async def test_probe_that_proves_nothing_leaves_its_place(
     bench: _Bench, failure: Exception
 ) -> None:
-    bench.route.failed()
+    bench.router.failed()
     bench.clock.now_s += 2.0
     bench.log.failure = _raise(failure)
     with pytest.raises(type(failure)):
-        await bench.deliver(record(0))
+        await bench.publish(record(0))
     bench.log.failure = lambda record: None
-    assert await bench.deliver(record(1)) == _PUBLISHED
+    assert await bench.publish(record(1)) == _PUBLISHED
 
 
 async def test_probe_whose_request_is_cancelled_leaves_its_place(bench: _Bench) -> None:
-    bench.route.failed()
+    bench.router.failed()
     bench.clock.now_s += 2.0
     bench.log.may_finish.clear()
-    leaving = asyncio.create_task(bench.deliver(record(0)))
+    leaving = asyncio.create_task(bench.publish(record(0)))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.wait([leaving])
     bench.log.may_finish.set()
-    assert await bench.deliver(record(1)) == _PUBLISHED
+    assert await bench.publish(record(1)) == _PUBLISHED
 
 
 async def test_record_too_large_is_not_spooled(bench: _Bench) -> None:
     bench.log.failure = _raise(RecordTooLarge())
     with pytest.raises(RecordTooLarge):
-        await bench.deliver(record(0))
+        await bench.publish(record(0))
     assert await bench.spool.numbers() == []
 
 
@@ -213,4 +215,4 @@ async def test_overloaded_spool_says_so(bench: _Bench, monkeypatch: pytest.Monke
     monkeypatch.setattr("ingest.spool.spool._MAX_WAITING", 0)
     bench.log.failure = _raise(NotDurable("silence"))
     with pytest.raises(Unavailable, match="too many"):
-        await bench.deliver(record(0))
+        await bench.publish(record(0))

@@ -15,7 +15,7 @@ from ingest.contract.eventlog import logfile
 from ingest.contract.eventlog.logfile import APPEND_LIMIT, LogFileError
 from ingest.spool.directory import SpoolDirectory
 from ingest.spool.recover import Salvage, as_record, salvage
-from ingest.spool.store import BALLAST_NAME, DEFERRED, FILE_NAME, Spooled, SpoolFile
+from ingest.spool.store import DEFERRED, FILE_NAME, RESERVE_NAME, Spooled, SpoolFile
 from tests.unit.ingest.publishing.fakes import ROOMY, number, open_directory, record, spooled
 
 _MANY = 600
@@ -67,14 +67,14 @@ def _aside(place: Path) -> list[Path]:
 def test_new_spool_is_empty_and_has_its_reserve(place: Path) -> None:
     with open_directory(place, reserve_bytes=100_000) as (directory, opening):
         assert (opening.holdings, opening.unreadable) == ([], 0)
-        assert directory.ballast.held
-        assert (place / BALLAST_NAME).stat().st_blocks * 512 >= 100_000
+        assert directory.reserve.held
+        assert (place / RESERVE_NAME).stat().st_blocks * 512 >= 100_000
 
 
-def test_spool_without_a_reserve_has_no_ballast(place: Path) -> None:
+def test_spool_without_a_reserve_has_no_reserve(place: Path) -> None:
     with open_directory(place) as (directory, _):
-        assert not directory.ballast.held
-        assert not (place / BALLAST_NAME).exists()
+        assert not directory.reserve.held
+        assert not (place / RESERVE_NAME).exists()
 
 
 def test_sound_spool_is_opened_with_all_it_holds(place: Path) -> None:

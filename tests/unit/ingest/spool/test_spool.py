@@ -19,7 +19,7 @@ from ingest.contract.envelope import Source
 from ingest.contract.record import Record
 from ingest.errors import NotDurable, Overloaded
 from ingest.spool import spool as spool_module
-from ingest.spool.store import BALLAST_NAME, FILE_NAME, Holding, Spooled, SpoolFile
+from ingest.spool.store import FILE_NAME, RESERVE_NAME, Holding, Spooled, SpoolFile
 from ingest.storage.disk import NoRoom
 from tests.unit.ingest.publishing.fakes import (
     BALANCED,
@@ -238,7 +238,7 @@ async def test_full_disk_gives_the_reserve_up_for_notices_alone(place: Path, dis
         disk.failures = [_error(sqlite3.SQLITE_FULL)]
         with pytest.raises(NoRoom):
             await bench.take(record(0), "live-events")
-        assert bench.directory.ballast.held
+        assert bench.directory.reserve.held
         disk.failures = [_error(sqlite3.SQLITE_FULL)]
         await bench.take(record(1), "pns")
         assert await bench.numbers() == [1]
@@ -256,7 +256,7 @@ async def test_live_events_wait_until_the_reserve_is_there_again(
         free_bytes[0] = 0
         disk.failures = [_error(sqlite3.SQLITE_FULL)]
         await bench.take(record(0), "pns")
-        assert not (place / BALLAST_NAME).exists()
+        assert not (place / RESERVE_NAME).exists()
         assert not bench.spool.figures().reserve_held
         with pytest.raises(NoRoom, match="reserve"):
             await bench.take(record(1), "live-events")
@@ -264,7 +264,7 @@ async def test_live_events_wait_until_the_reserve_is_there_again(
         await bench.take(record(2), "pns")
         free_bytes[0] = 10 * _MB
         await until(lambda: bench.spool.health()[0])
-        assert (place / BALLAST_NAME).stat().st_blocks * 512 >= _MB
+        assert (place / RESERVE_NAME).stat().st_blocks * 512 >= _MB
         await bench.take(record(3), "live-events")
         assert await bench.numbers() == [0, 2, 3]
 
@@ -284,7 +284,7 @@ async def test_reached_bound_gives_no_blocks_up(place: Path) -> None:
     limits = replace(LIMITS, max_bytes=8 * _MB, pns_reserve_bytes=_MB)
     async with open_spool(place, limits) as bench:
         given_up = []
-        bench.directory.ballast.give_up = lambda: given_up.append(1)  # type: ignore[method-assign]
+        bench.directory.reserve.give_up = lambda: given_up.append(1)  # type: ignore[method-assign]
         outcomes = await asyncio.gather(
             *(bench.take(record(n, size_bytes=900 * _KB), "pns") for n in range(20)),
             return_exceptions=True,

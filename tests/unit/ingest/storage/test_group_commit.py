@@ -7,7 +7,7 @@ import pytest
 
 from ingest.errors import NotDurable, Overloaded
 from ingest.publishing.log import RecordTooLarge, TopicRefused
-from ingest.storage.group_commit import Gathering
+from ingest.storage.group_commit import GroupCommit
 
 
 class _Sender:
@@ -41,7 +41,7 @@ async def _turn() -> None:
 
 async def test_what_one_turn_of_the_loop_brings_goes_together() -> None:
     sender = _Sender()
-    gathering = Gathering(sender)
+    gathering = GroupCommit(sender)
     await asyncio.gather(*(gathering.append(n) for n in range(10)))
     assert sender.batches == [list(range(10))]
 
@@ -49,7 +49,7 @@ async def test_what_one_turn_of_the_loop_brings_goes_together() -> None:
 async def test_what_comes_while_a_batch_is_under_way_waits_for_the_next() -> None:
     sender = _Sender(most=4)
     sender.may_send.clear()
-    gathering = Gathering(sender)
+    gathering = GroupCommit(sender)
     tasks = [asyncio.create_task(gathering.append(0))]
     await _turn()
     tasks += [asyncio.create_task(gathering.append(n)) for n in range(1, 8)]
@@ -73,7 +73,7 @@ async def test_record_too_large_fails_the_first_alone() -> None:
             del batch[batch.index(large) :]
 
     sender.failure = judge
-    gathering = Gathering(sender)
+    gathering = GroupCommit(sender)
     outcomes = await asyncio.gather(
         *(gathering.append(n) for n in range(7)), return_exceptions=True
     )
@@ -102,7 +102,7 @@ async def test_other_failures_concern_all_that_wait_and_none_after(
         raise failure
 
     sender.failure = fail
-    gathering = Gathering(sender)
+    gathering = GroupCommit(sender)
     outcomes = await asyncio.gather(
         *(gathering.append(n) for n in range(5)), return_exceptions=True
     )
@@ -115,7 +115,7 @@ async def test_other_failures_concern_all_that_wait_and_none_after(
 async def test_what_nobody_waits_for_any_more_becomes_an_orphan_when_it_is_durable() -> None:
     sender, orphans = _Sender(), list[int]()
     sender.may_send.clear()
-    gathering = Gathering(sender, on_orphan=orphans.append)
+    gathering = GroupCommit(sender, on_orphan=orphans.append)
     leaving, staying = (asyncio.create_task(gathering.append(n)) for n in range(2))
     await _turn()
     leaving.cancel()
@@ -134,7 +134,7 @@ async def test_what_failed_is_nobodys_orphan() -> None:
         raise NotDurable("disk")
 
     sender.failure = fail
-    gathering = Gathering(sender, on_orphan=orphans.append)
+    gathering = GroupCommit(sender, on_orphan=orphans.append)
     leaving = asyncio.create_task(gathering.append(0))
     await _turn()
     leaving.cancel()
@@ -147,7 +147,7 @@ async def test_what_failed_is_nobodys_orphan() -> None:
 async def test_finish_waits_so_long_and_says_whether_all_is_done() -> None:
     sender = _Sender()
     sender.may_send.clear()
-    gathering = Gathering(sender)
+    gathering = GroupCommit(sender)
     assert await gathering.finish(0.01)
     appending = asyncio.create_task(gathering.append(0))
     await _turn()
@@ -164,7 +164,7 @@ async def test_who_stops_waiting_in_the_very_turn_of_success_leaves_an_orphan_to
         await gathering.append(0)
         tasks[1].cancel()  # its own success is on its way to it
 
-    gathering = Gathering(sender, on_orphan=orphans.append)
+    gathering = GroupCommit(sender, on_orphan=orphans.append)
     tasks += [asyncio.create_task(first()), asyncio.create_task(gathering.append(1))]
     await asyncio.wait(tasks)
     assert sender.batches == [[0, 1]]
