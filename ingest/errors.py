@@ -108,3 +108,11 @@ class Unusable(Exception):
         super().__init__(reason)
         self.reason: QuarantineReason = reason
         self.claims = claims
+
+
+class TopicRefused(Exception):
+    """The log works, but takes no records for this topic for now; the text says why."""
+
+
+class RecordTooLarge(Exception):
+    """The log will never take this record for its topic."""

@@ -7,13 +7,12 @@ from ingest.contract.codec import encode
 from ingest.contract.envelope import Source
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.topics import MAX_RECORD_BYTES
-from ingest.errors import Refusal, Uncheckable, Unusable
+from ingest.errors import RecordTooLarge, Refusal, Uncheckable, Unusable
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from ingest.normalising.values import rfc3339
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
-from ingest.publishing.log import RecordTooLarge
 from ingest.publishing.publisher import Publisher
 from ingest.spool.deferred import Deferred
 from ingest.values import Claims, Receipt, SignedRequest

@@ -5,14 +5,6 @@ from typing import Protocol
 from ingest.contract.record import Record
 
 
-class TopicRefused(Exception):
-    """The log works, but takes no records for this topic for now; the text says why."""
-
-
-class RecordTooLarge(Exception):
-    """The log will never take this record for its topic."""
-
-
 class Log(Protocol):
     """A durable log, Kafka or the embedded one. Safe for many callers of one event loop."""
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import structlog
 
 from ingest.contract.record import Record
-from ingest.errors import NotDurable, Overloaded
+from ingest.errors import NotDurable, Overloaded, TopicRefused
 from ingest.publishing.circuit_breaker import CircuitBreaker, State
-from ingest.publishing.log import Log, TopicRefused
+from ingest.publishing.log import Log
 
 log = structlog.get_logger(__name__)
 

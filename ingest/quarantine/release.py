@@ -17,10 +17,17 @@ from ingest.contract.codec import encode
 from ingest.contract.quarantine import Decision, Quarantined, decision_record
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_RECORD_BYTES, event_topics
-from ingest.errors import NotDurable, Overloaded, Refusal, Uncheckable, Unusable
+from ingest.errors import (
+    NotDurable,
+    Overloaded,
+    RecordTooLarge,
+    Refusal,
+    TopicRefused,
+    Uncheckable,
+    Unusable,
+)
 from ingest.normalising import normalise
 from ingest.normalising.values import rfc3339
-from ingest.publishing.log import RecordTooLarge, TopicRefused
 from ingest.quarantine.log import QuarantineLog
 from ingest.shared.environment import SettingsError
 from ingest.values import SignedRequest

@@ -5,8 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from ingest.errors import NotDurable, Unavailable
-from ingest.publishing.log import RecordTooLarge, TopicRefused
+from ingest.errors import NotDurable, RecordTooLarge, TopicRefused, Unavailable
 
 Item = TypeVar("Item")
 

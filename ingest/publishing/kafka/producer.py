@@ -16,9 +16,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_MESSAGE_BYTES
-from ingest.errors import NotDurable
+from ingest.errors import NotDurable, RecordTooLarge, TopicRefused
 from ingest.publishing.kafka.partitioner import partition_of
-from ingest.publishing.log import RecordTooLarge, TopicRefused
 from ingest.storage.group_commit import GroupCommit
 
 _MAX_BATCH_BYTES = 256 * 1024

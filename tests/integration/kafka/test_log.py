@@ -14,9 +14,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_MESSAGE_BYTES
-from ingest.errors import NotDurable
+from ingest.errors import NotDurable, RecordTooLarge, TopicRefused
 from ingest.publishing.kafka.log import KafkaLog
-from ingest.publishing.log import Log, RecordTooLarge, TopicRefused
+from ingest.publishing.log import Log
 from tests.kafka.broker import Cluster
 from tests.kafka.errors import KafkaUnavailable
 from tests.suites.logs import LogBehaviour, record

@@ -16,6 +16,7 @@ from ingest.errors import (
     Malformed,
     NotDurable,
     Overloaded,
+    RecordTooLarge,
     Refusal,
     Uncheckable,
     Unusable,
@@ -24,7 +25,6 @@ from ingest.intake import Intake
 from ingest.normalising.identity import event_id
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
-from ingest.publishing.log import RecordTooLarge
 from ingest.publishing.publisher import Publisher
 from ingest.spool.deferred import Deferred
 from ingest.values import Claims, EventState, Receipt, SignedRequest

@@ -18,11 +18,10 @@ from ingest.contract.codec import decode
 from ingest.contract.envelope import Source
 from ingest.contract.record import Record
 from ingest.contract.topics import quarantine_topic
-from ingest.errors import NotDurable, Refusal, UnknownKey
+from ingest.errors import NotDurable, RecordTooLarge, Refusal, UnknownKey
 from ingest.intake import Intake
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
-from ingest.publishing.log import RecordTooLarge
 from ingest.publishing.publisher import Publisher
 from ingest.spool import spool as spool_module
 from ingest.spool.deferred import Deferred, request_of

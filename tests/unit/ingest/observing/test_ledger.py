@@ -20,14 +20,13 @@ from ingest.contract.codec import decode
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.record import Record
 from ingest.contract.topics import quarantine_topic
-from ingest.errors import NotDurable, Overloaded, Refusal
+from ingest.errors import NotDurable, Overloaded, Refusal, TopicRefused
 from ingest.intake import Intake
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Ledger, Metrics
 from ingest.publishing import drainer as draining_module
 from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.drainer import Drainer
-from ingest.publishing.log import TopicRefused
 from ingest.publishing.publisher import Publisher
 from ingest.publishing.router import Router
 from ingest.spool import spool as spool_module

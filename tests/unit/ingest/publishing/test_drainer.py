@@ -12,11 +12,10 @@ import pytest
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.record import Record
 from ingest.contract.topics import quarantine_topic
-from ingest.errors import NotDurable, Overloaded
+from ingest.errors import NotDurable, Overloaded, RecordTooLarge, TopicRefused
 from ingest.publishing import drainer as draining_module
 from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.drainer import Drainer
-from ingest.publishing.log import RecordTooLarge, TopicRefused
 from ingest.publishing.router import Router
 from ingest.spool import spool as spool_module
 from ingest.spool.store import SpoolFile

@@ -9,9 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from ingest.contract.record import Record
-from ingest.errors import NotDurable, Overloaded, Unavailable
+from ingest.errors import NotDurable, Overloaded, RecordTooLarge, TopicRefused, Unavailable
 from ingest.publishing.circuit_breaker import CircuitBreaker
-from ingest.publishing.log import RecordTooLarge, TopicRefused
 from ingest.publishing.publisher import Publisher
 from ingest.publishing.router import Router
 from ingest.storage.disk import NoRoom

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from ingest.errors import NotDurable, Overloaded
-from ingest.publishing.log import RecordTooLarge, TopicRefused
+from ingest.errors import NotDurable, Overloaded, RecordTooLarge, TopicRefused
 from ingest.storage.group_commit import GroupCommit
 
 
