@@ -1,0 +1,105 @@
+"""A program's background tasks: each has a name and an owner, and none ends unseen."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from ingest.shared.logs import place_of
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+Work = Callable[[], Awaitable[None]]
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 30.0
+_STEADY_AFTER_S = 60.0
+
+
+class TaskEnded(Exception):
+    """A task that the program cannot do without has ended; the text is its name."""
+
+
+class Background:
+    """Runs tasks while its `async with` block runs, and cancels them, the last one first, at the end.
+
+    `restarted` is told the name of each task that ended with an error and is begun again.
+    """
+
+    def __init__(
+        self,
+        *,
+        restarted: Callable[[str], None] = lambda task: None,
+        first_pause_s: float = _FIRST_PAUSE_S,
+    ) -> None:
+        self._restarted = restarted
+        self._first_pause_s = first_pause_s
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def start(self, name: str, work: Work, *, needed: bool = False) -> None:
+        """Runs `work` until the block ends.
+
+        A needed one must not end at all: if it does, `wait_for_end` raises. Any other may return,
+        and after an error is begun again with backoff.
+        """
+        keep = self._keep_needed if needed else self._keep
+        self._tasks.append(asyncio.create_task(keep(name, work), name=name))
+
+    async def wait_for_end(self) -> None:
+        """Raises TaskEnded once a needed task has ended; until then it waits."""
+        raise TaskEnded(await asyncio.shield(self._ended))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._tasks:
+            task = self._tasks.pop()
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _keep_needed(self, name: str, work: Work) -> None:
+        try:
+            await work()
+            log.error("background task ended, stopping the process", task=name)
+        except Exception as error:
+            log.error(
+                "background task failed, stopping the process",
+                task=name,
+                cause=type(error).__name__,
+                at=place_of(error),
+            )
+        if not self._ended.done():
+            self._ended.set_result(name)
+
+    async def _keep(self, name: str, work: Work) -> None:
+        clock = asyncio.get_running_loop().time
+        pause_s = self._first_pause_s
+        while True:
+            began_s = clock()
+            try:
+                await work()
+                return
+            except Exception as error:
+                if clock() - began_s > _STEADY_AFTER_S:
+                    pause_s = self._first_pause_s
+                log.error(
+                    "background task failed, restarting it",
+                    task=name,
+                    cause=type(error).__name__,
+                    at=place_of(error),
+                    pause_s=pause_s,
+                )
+                self._restarted(name)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
