@@ -24,7 +24,7 @@ class TaskEnded(Exception):
 
 
 class Background:
-    """Runs tasks while its `async with` block runs, and cancels them, the last one first, at the end.
+    """Runs tasks while its `async with` block runs; at its end cancels them, the last one first.
 
     `restarted` is told the name of each task that ended with an error and is begun again.
     """

@@ -47,7 +47,7 @@ async def test_end_of_a_needed_task_is_told(error: Exception | None) -> None:
 
     async with Background() as background:
         background.start("drainer", work, needed=True)
-        with pytest.raises(TaskEnded, match="^drainer$"):
+        with pytest.raises(TaskEnded, match=r"^drainer$"):
             await background.wait_for_end()
 
 
