@@ -8,7 +8,7 @@ import structlog
 from ingest.contract import quarantine
 from ingest.contract.record import Record
 from ingest.errors import NotDurable, Overloaded, RecordTooLarge, TopicRefused
-from ingest.observing.metrics import Ledger
+from ingest.observing.ledger import Ledger
 from ingest.publishing.log import Log
 from ingest.publishing.router import Router
 from ingest.shared.logs import place_of

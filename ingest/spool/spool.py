@@ -19,7 +19,8 @@ from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.eventlog.logfile import APPEND_LIMIT
 from ingest.contract.record import Record
 from ingest.errors import NotDurable, Overloaded
-from ingest.observing.metrics import Ledger, SpoolFigures
+from ingest.observing.ledger import Ledger
+from ingest.observing.metrics import SpoolFigures
 from ingest.spool.directory import Opening, SpoolDirectory
 from ingest.spool.store import DEFERRED, Held, Holding, Spooled, batches
 from ingest.spool.usage import Inventory

@@ -23,7 +23,8 @@ from ingest.contract.topics import quarantine_topic
 from ingest.errors import NotDurable, Overloaded, Refusal, TopicRefused
 from ingest.intake import Intake
 from ingest.observing.drift import Drift
-from ingest.observing.metrics import Ledger, Metrics
+from ingest.observing.ledger import Ledger
+from ingest.observing.metrics import Metrics
 from ingest.publishing import drainer as draining_module
 from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.drainer import Drainer

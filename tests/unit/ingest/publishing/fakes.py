@@ -9,7 +9,7 @@ from pathlib import Path
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.record import Record
 from ingest.errors import NotDurable
-from ingest.observing.metrics import Ledger
+from ingest.observing.ledger import Ledger
 from ingest.spool.directory import Opening, SpoolDirectory
 from ingest.spool.spool import Spool, SpoolLimits, state_of
 from ingest.spool.store import DEFERRED, FILE_NAME, Held, Spooled
