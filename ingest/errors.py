@@ -110,6 +110,10 @@ class Unusable(Exception):
         self.claims = claims
 
 
+class PartitionUnavailable(NotDurable):
+    """One partition takes no records for now, or did not say that it has; the text says why."""
+
+
 class TopicRefused(Exception):
     """The log works, but takes no records for this topic for now; the text says why."""
 

@@ -80,14 +80,14 @@ class Intake:
         try:
             if record.size_bytes > MAX_RECORD_BYTES:
                 raise RecordTooLarge
-            receipt = await self._publisher.publish(
-                record, source=claims.source, outcome="published", event_id=envelope.event_id
-            )
+            landed = await self._publisher.publish(record, source=claims.source)
         except RecordTooLarge:
             raise Unusable("too_large_for_topic", claims) from None
         self._drift.see(envelope)
         self._metrics.seen(claims.tenant, claims.received_at)
-        return receipt
+        if landed == "spool":
+            return Receipt(outcome="spooled", event_id=envelope.event_id, held_in="spool")
+        return Receipt(outcome="published", event_id=envelope.event_id)
 
     async def _quarantine(self, request: SignedRequest, flaw: Unusable) -> Receipt:
         metadata = {
@@ -101,10 +101,10 @@ class Intake:
             if flaw.claims.tenant:
                 metadata["tenant"] = flaw.claims.tenant
         record = quarantine_record(self._prefix, metadata, bare(request.token).decode("ascii"))
-        return await self._publisher.publish(
-            record,
-            source=request.source,
+        landed = await self._publisher.publish(record, source=request.source)
+        return Receipt(
             outcome="quarantined",
             event_id=known_id,
             reason=flaw.reason,
+            held_in="spool" if landed == "spool" else None,
         )

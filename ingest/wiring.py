@@ -9,6 +9,7 @@ import aiohttp
 
 from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
 from ingest.contract.eventlog.logfile import LogFileError
+from ingest.contract.topics import ingest_topics
 from ingest.intake import Intake
 from ingest.observing import drift_store
 from ingest.observing.drift import Drift
@@ -20,6 +21,7 @@ from ingest.publishing.log import Log
 from ingest.publishing.publisher import Publisher
 from ingest.publishing.router import Router
 from ingest.settings import Settings
+from ingest.shared.background import Background
 from ingest.shared.environment import SettingsError
 from ingest.spool.deferred import Deferred
 from ingest.spool.directory import SpoolDirectory
@@ -31,6 +33,8 @@ from ingest.verifying.tenants_file import Directory
 from ingest.verifying.verifier import Verifier
 
 _DRIFT_EVERY_S = 2.0
+_CONNECT_WITHIN_S = 5.0
+"""How long the start waits for Kafka; events that come before it answers go into the spool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +56,16 @@ async def assembled(settings: Settings, directory: Directory) -> AsyncIterator[P
         metrics = Metrics()
         spool = _open_spool(settings, metrics)
         stack.push_async_callback(spool.close)
+        background = Background()
         log = _open_log(settings)
         stack.push_async_callback(log.close)
+        await stack.enter_async_context(background)
+        if isinstance(log, KafkaLog):
+            background.start("kafka publisher", log.run, needed=True)
+            await log.connected(_CONNECT_WITHIN_S)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         keys = _key_sources(settings, directory, session)
-        publisher = _publisher(settings, stack, log, spool, metrics)
+        publisher = _publisher(settings, stack, background, log, spool, metrics)
         drift = Drift()
         metrics.watch_drift(drift.seen)
         file = settings.data_dir / drift_store.FILE_NAME
@@ -74,11 +83,12 @@ async def assembled(settings: Settings, directory: Directory) -> AsyncIterator[P
         )
 
 
-def _open_log(settings: Settings) -> Log:
+def _open_log(settings: Settings) -> KafkaLog | EmbeddedLog:
     if settings.kafka.bootstrap_servers is not None:
         return KafkaLog(
             client_options=settings.kafka.client_options(),
-            publish_timeout_s=settings.publish.timeout_s,
+            budget_s=settings.publish.timeout_s,
+            topics=ingest_topics(settings.topics.prefix),
         )
     path = settings.data_dir / FILE_NAME
     try:
@@ -123,6 +133,7 @@ def _open_spool(settings: Settings, metrics: Metrics) -> Spool:
 def _publisher(
     settings: Settings,
     stack: contextlib.AsyncExitStack,
+    background: Background,
     durable_log: Log,
     spool: Spool,
     metrics: Metrics,
@@ -131,10 +142,11 @@ def _publisher(
     if settings.kafka.bootstrap_servers is None:
         return Publisher(durable_log)
     router = Router()
-    draining = Drainer(
+    drainer = Drainer(
         spool, durable_log, router, ledger=metrics.ledger, prefix=settings.topics.prefix
     )
-    stack.push_async_callback(draining.stop)
+    background.start("drainer", drainer.run, needed=True)
+    stack.push_async_callback(drainer.stop)
     return Publisher(durable_log, spool, router)
 
 

@@ -14,7 +14,9 @@ class CircuitBreaker:
     Times are seconds on any monotonic clock, always the same one.
     """
 
-    def __init__(self, *, first_pause_s: float = 0.5, longest_pause_s: float = 5.0) -> None:
+    __slots__ = ("_first_pause_s", "_longest_pause_s", "_open_until", "_pause_s", "_probing")
+
+    def __init__(self, *, first_pause_s: float = 0.5, longest_pause_s: float = 3.0) -> None:
         self._first_pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s
         self._pause_s = first_pause_s

@@ -1,17 +1,17 @@
-"""Empties the spool into the log, oldest first, while requests go on."""
+"""Empties the spool into the log while requests go on: oldest first, and round what is down."""
 
 import asyncio
 import contextlib
+from collections.abc import Iterator, Sequence
 
 import structlog
 
 from ingest.contract import quarantine
 from ingest.contract.record import Record
-from ingest.errors import NotDurable, Overloaded, RecordTooLarge, TopicRefused
+from ingest.errors import NotDurable, RecordTooLarge
 from ingest.observing.ledger import Ledger
-from ingest.publishing.log import Log
+from ingest.publishing.log import Log, Partition
 from ingest.publishing.router import Router
-from ingest.shared.logs import place_of
 from ingest.spool.recover import as_record
 from ingest.spool.spool import Spool
 from ingest.spool.store import Held
@@ -20,13 +20,20 @@ log = structlog.get_logger(__name__)
 
 Outcome = tuple[str, str]  # as the ledger has it, with its reason
 
-_MOST_AT_ONCE = 512
+_MOST_AT_ONCE = 2_048
 _PAUSE_S = 0.1
 _STOP_TIMEOUT_S = 5.0
+_QUARANTINE_AGAIN_AFTER_S = 3.0
+_UNPUBLISHABLE_AGAIN_AFTER_S = 60.0
 
 
 class Drainer:
-    """Publishes what the spool holds; forgets a record only after the log has it."""
+    """Publishes what the spool holds; forgets a record only after the log has it.
+
+    A cursor goes through the spool once, and passes what is for partitions that are down. Beside
+    it one record of each such partition is its probe; once a partition has recovered, the cursor
+    begins again.
+    """
 
     def __init__(
         self, spool: Spool, durable_log: Log, router: Router, *, ledger: Ledger, prefix: str
@@ -37,80 +44,176 @@ class Drainer:
         self._ledger = ledger
         self._prefix = prefix
         self._stopping = False
-        self._position = 0
+        self._under_way = 0
+        self._rests = asyncio.Event()
+        self._cursor = 0
         self._at_once = 1
-        self._task = asyncio.create_task(self._run(), name="draining")
+        self._recoveries = 0
+        self._passed: dict[Partition, Held] = {}
+        self._probing: set[int] = set()
+        self._unpublishable: dict[int, float] = {}
+
+    async def run(self) -> None:
+        """Until cancelled. A failing disk is waited for: whoever looks after it logs it."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._drain_all())
+            loops.create_task(self._probe_all())
 
     async def stop(self) -> None:
-        """Ends after the records under way; what is left stays in the spool."""
+        """Returns after the records under way; what is left stays in the spool."""
         self._stopping = True
-        self._spool.arrived.set()
-        await asyncio.wait([self._task], timeout=_STOP_TIMEOUT_S)
-        self._task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                while self._under_way:
+                    self._rests.clear()
+                    await self._rests.wait()
 
-    async def _run(self) -> None:
-        while not self._stopping:
-            if not self._spool.has_records:
-                self._position = 0
+    async def _drain_all(self) -> None:
+        while True:
+            while not self._spool.has_records:
+                self._start_over()
                 self._spool.arrived.clear()
                 await self._spool.arrived.wait()
-                continue
             drained = 0
             try:
-                drained = await self._drain_some()
+                with self._at_work():
+                    drained = await self._drain_some()
             except NotDurable:
-                pass  # the disk; whoever tends the spool has said it
-            except Exception as error:
-                log.error("draining stumbled", cause=type(error).__name__, at=place_of(error))
+                self._start_over()
+            self._router.report()
             if not drained:
                 await asyncio.sleep(_PAUSE_S)
 
+    async def _probe_all(self) -> None:
+        while True:
+            with contextlib.suppress(NotDurable), self._at_work():
+                await self._probe()
+            await asyncio.sleep(_PAUSE_S)
+
     async def _drain_some(self) -> int:
-        """Publishes and forgets one chunk; returns how many records. Raises NotDurable."""
-        if self._router.state == "open":
+        """Publishes and forgets some records; returns how many. Raises NotDurable."""
+        if self._stopping:
             return 0
+        if self._recoveries != self._router.recoveries or self._has_unpublishable_due():
+            self._start_over()
         chunk = await self._spool.read(
-            after=self._position, limit=self._at_once, without=self._router.waiting()
+            after=self._cursor, limit=self._at_once, without=self._topics_down()
         )
-        sent = await asyncio.gather(*(self._publish(held) for held in chunk))
-        outcomes = {
-            held.stored.offset: outcome
-            for held, outcome in zip(chunk, sent, strict=True)
-            if outcome is not None
-        }
-        # what could not be sent is met again on the next round
-        works = self._router.state == "closed"
-        self._position = chunk[-1].stored.offset if chunk and works else 0
-        # one record is the probe, and who has just come back is not overrun
-        self._at_once = min(2 * self._at_once, _MOST_AT_ONCE) if works else 1
-        done = [held for held in chunk if held.stored.offset in outcomes]
+        if not chunk or self._recoveries != self._router.recoveries:
+            return 0  # what was read may have been a probe that went through meanwhile
+        due = [held for held in chunk if not self._passes(held)]
+        published = await self._publish_all(due)
+        again = [h for h in due if h.stored.offset not in published and not self._passes(h)]
+        # what the log did not take though its partition is up is met again at once
+        self._cursor = again[0].stored.offset - 1 if again else chunk[-1].stored.offset
+        # who is slow, or has just come back, is not overrun
+        at_once = self._at_once // 2 if again else 2 * self._at_once
+        self._at_once = max(1, min(at_once, _MOST_AT_ONCE))
+        return len(published)
+
+    async def _probe(self) -> None:
+        """Tries one record of each partition whose pause is over. Raises NotDurable."""
+        due = {each for each in self._router.unavailable if not self._router.is_open(each)}
+        if self._stopping or not due:
+            return
+        probes = {each: self._passed[each] for each in due if each in self._passed}
+        topics_left = {each.topic for each in due.difference(probes)}
+        for topic in topics_left.intersection(self._spool.topics()):
+            for held in await self._spool.read_topic(topic, after=0, limit=1):
+                probes.setdefault(self._partition_of(held), held)
+        ids = {held.stored.offset for held in probes.values()} - self._unpublishable.keys()
+        self._probing |= ids
+        try:
+            await self._publish_all([h for h in probes.values() if h.stored.offset in ids])
+        finally:
+            self._probing -= ids
+
+    async def _publish_all(self, due: Sequence[Held]) -> dict[int, Outcome]:
+        """Publishes and forgets; how those ended, by id, that the log took. Raises NotDurable."""
+        outcomes = await asyncio.gather(*map(self._publish, due))
+        done = {h.stored.offset: o for h, o in zip(due, outcomes, strict=True) if o is not None}
+        # whether the disk lets go of them or not, none of these is to be a probe again
+        self._passed = {p: h for p, h in self._passed.items() if h.stored.offset not in done}
 
         def gone(held: Held) -> None:
-            self._ledger.left("spool", held.source, *outcomes[held.stored.offset])
+            self._ledger.left("spool", held.source, *done[held.stored.offset])
 
-        await self._spool.forget(done, when_gone=gone)
-        return len(done)
+        await self._spool.forget([h for h in due if h.stored.offset in done], when_gone=gone)
+        return done
 
     async def _publish(self, held: Held) -> Outcome | None:
         """How the record ended, if the log has it, or quarantine in its stead."""
         record = as_record(held.stored)
         try:
-            if await self._router.publish(self._log, record, may_probe=True):
+            if await self._router.publish(self._log, record, may_probe=True, urgent=False):
                 return _outcome_of(record, self._prefix)
         except RecordTooLarge:
-            return await self._put_aside(record, held)
+            return await self._quarantine(record, held)
         return None
 
-    async def _put_aside(self, record: Record, held: Held) -> Outcome | None:
-        """A record that its topic will never take goes to quarantine."""
-        log.error("a record is too large for its topic", topic=record.topic)
-        aside = quarantine.unpublishable(
+    async def _quarantine(self, record: Record, held: Held) -> Outcome | None:
+        """A record that its topic will never take goes to quarantine, now or later."""
+        kept = quarantine.unpublishable(
             self._prefix, record, reason="too_large_for_topic", source=held.source
         )
-        with contextlib.suppress(NotDurable, Overloaded, TopicRefused, RecordTooLarge):
-            await self._log.append(aside)
-            return _outcome_of(aside, self._prefix)
+        pause_s = _QUARANTINE_AGAIN_AFTER_S
+        try:
+            if await self._router.publish(self._log, kept, may_probe=True, urgent=False):
+                log.error("record too large for its topic, quarantined", topic=record.topic)
+                return _outcome_of(kept, self._prefix)
+        except RecordTooLarge:
+            pause_s = _UNPUBLISHABLE_AGAIN_AFTER_S
+            log.error(
+                "record too large for its topic and for quarantine, it stays in the spool:"
+                " raise max.message.bytes of the quarantine topic",
+                quarantine=kept.topic,
+                topic=record.topic,
+                spool_id=held.stored.offset,
+            )
+        now_s = asyncio.get_running_loop().time()
+        self._unpublishable[held.stored.offset] = now_s + pause_s
         return None
+
+    def _passes(self, held: Held) -> bool:
+        """Whether the cursor passes a record now; the first of a partition is its next probe."""
+        id_ = held.stored.offset
+        if id_ in self._probing or id_ in self._unpublishable:
+            return True
+        partition = self._partition_of(held)
+        if self._router.is_closed(partition):
+            return False
+        self._passed.setdefault(partition, held)
+        return True
+
+    def _has_unpublishable_due(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        return any(due_s <= now_s for due_s in self._unpublishable.values())
+
+    def _partition_of(self, held: Held) -> Partition:
+        return self._log.partition_of(as_record(held.stored))
+
+    def _topics_down(self) -> frozenset[str]:
+        """Topics of which no partition takes records: to read them would find nothing to do."""
+        down: dict[str, int] = {}
+        for topic, _ in self._router.unavailable:
+            down[topic] = down.get(topic, 0) + 1
+        return frozenset(t for t, n in down.items() if n >= self._log.partitions_of(t))
+
+    def _start_over(self) -> None:
+        self._cursor = 0
+        self._recoveries = self._router.recoveries
+        self._passed.clear()
+        now_s = asyncio.get_running_loop().time()
+        self._unpublishable = {i: due for i, due in self._unpublishable.items() if due > now_s}
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._rests.set()
 
 
 def _outcome_of(record: Record, prefix: str) -> Outcome:

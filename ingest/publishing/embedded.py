@@ -11,6 +11,7 @@ import structlog
 from ingest.contract.eventlog.eventlog import APPEND_LIMIT, EventLog
 from ingest.contract.record import Record
 from ingest.errors import NotDurable, Overloaded
+from ingest.publishing.log import Partition
 from ingest.storage.disk import Disk
 from ingest.storage.group_commit import GroupCommit
 
@@ -34,7 +35,15 @@ class EmbeddedLog:
         self._closing = False
         self._tending = asyncio.create_task(self._tend(), name="event log")
 
-    async def append(self, record: Record) -> None:
+    def partitions_of(self, topic: str) -> int:
+        """Every topic has one."""
+        return 1
+
+    def partition_of(self, record: Record) -> Partition:
+        """Always the first."""
+        return Partition(record.topic, 0)
+
+    async def append(self, record: Record, *, urgent: bool = True, probing: bool = False) -> None:
         """Returns after the fsync that covers the record."""
         if self._closing:
             raise NotDurable("the event log is closing")

@@ -1,4 +1,4 @@
-"""Which way a record goes now: to the log, or into the spool. Knows what the log refused lately."""
+"""Which way a record goes now: to the log or into the spool. Keeps a circuit per partition."""
 
 import time
 from collections.abc import Callable
@@ -6,100 +6,122 @@ from collections.abc import Callable
 import structlog
 
 from ingest.contract.record import Record
-from ingest.errors import NotDurable, Overloaded, TopicRefused
-from ingest.publishing.circuit_breaker import CircuitBreaker, State
-from ingest.publishing.log import Log
+from ingest.errors import NotDurable, Overloaded, PartitionUnavailable, TopicRefused
+from ingest.publishing.circuit_breaker import CircuitBreaker
+from ingest.publishing.log import Log, Partition
 
 log = structlog.get_logger(__name__)
 
-_TRY_PARKED_EVERY_S = 5.0
+_NAMED_AT_ONCE = 10
+"""Partitions named in one log line."""
 
 
 class Router:
-    """The breaker for the log as a whole, and the topics that are parked by themselves."""
+    """Circuits of the partitions that failed lately; of all others nothing is kept.
+
+    What concerns the log as a whole the log itself knows, and refuses at once.
+    """
 
     def __init__(
-        self, breaker: CircuitBreaker | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        new_circuit: Callable[[], CircuitBreaker] = CircuitBreaker,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._breaker = breaker or CircuitBreaker()
+        self._new_circuit = new_circuit
         self._clock = clock
-        self._parked: dict[str, float] = {}
+        self._circuits: dict[Partition, CircuitBreaker] = {}
+        self._news: dict[Partition, str | None] = {}
+        self.recoveries = 0
+        """How often a partition took records again."""
 
-    async def publish(self, durable_log: Log, record: Record, *, may_probe: bool) -> bool:
+    async def publish(
+        self, durable_log: Log, record: Record, *, may_probe: bool, urgent: bool = True
+    ) -> bool:
         """Whether the log has the record. Without `may_probe` it is asked only while all is well.
 
         If not, it may have it all the same: a repeat does no harm. Raises RecordTooLarge.
         """
-        if not self.admits(record.topic, may_probe=may_probe):
+        partition = durable_log.partition_of(record)
+        circuit = self._circuits.get(partition)
+        if circuit is not None and not (may_probe and circuit.admits(self._clock())):
             return False
         try:
-            await durable_log.append(record)
-        except TopicRefused as refusal:
-            self.refused(record.topic, str(refusal))
-        except Overloaded:
-            self.gave_up()
-        except NotDurable:
-            self.failed()
+            await durable_log.append(record, urgent=urgent, probing=circuit is not None)
+        except (PartitionUnavailable, TopicRefused) as error:
+            self._failed(partition, str(error))
+            return False
+        except (Overloaded, NotDurable):
+            self._gave_up(partition)
+            return False
         except BaseException:
-            self.gave_up()
+            self._gave_up(partition)
             raise
-        else:
-            self.delivered(record.topic)
-            return True
-        return False
-
-    def admits(self, topic: str, *, may_probe: bool) -> bool:
-        """Whether one record may go to the log now.
-
-        Whoever is admitted reports `delivered`, `refused`, `failed` or `gave_up`.
-        """
-        if not may_probe and self.state != "closed":
-            return False
-        if topic in self._parked and not self._is_due(topic):
-            return False
-        return self._breaker.admits(self._clock())
-
-    @property
-    def state(self) -> State:
-        """The breaker's."""
-        return self._breaker.state(self._clock())
-
-    @property
-    def parked(self) -> frozenset[str]:
-        """Topics that refuse what others would take."""
-        return frozenset(self._parked)
-
-    def waiting(self) -> frozenset[str]:
-        """Parked topics that are not to be tried now."""
-        now_s = self._clock()
-        return frozenset(topic for topic, due_s in self._parked.items() if now_s < due_s)
-
-    def delivered(self, topic: str) -> None:
-        """The log took a record."""
-        if self._breaker.state(self._clock()) != "closed":
-            log.info("the log takes records again")
-        self._breaker.succeeded(self._clock())
-        if self._parked.pop(topic, None) is not None:
-            log.info("a topic takes records again", topic=topic)
-
-    def refused(self, topic: str, cause: str) -> None:
-        """The log works, but this topic takes nothing."""
-        self._breaker.succeeded(self._clock())
-        if topic not in self._parked:
-            log.error("a topic takes no records, its events wait in the spool", cause=cause)
-        self._parked[topic] = self._clock() + _TRY_PARKED_EVERY_S
-
-    def failed(self) -> None:
-        """The log gave no answer, or no good one."""
-        self._breaker.failed(self._clock())
-
-    def gave_up(self) -> None:
-        """Nothing was asked of the log after all."""
-        self._breaker.gave_up()
-
-    def _is_due(self, topic: str) -> bool:
-        """Whether a parked topic may be tried; who asks is the one who tries."""
-        if self._clock() < self._parked[topic]:
-            return False
-        self._parked[topic] = self._clock() + _TRY_PARKED_EVERY_S
+        if circuit is not None:
+            self._succeeded(partition)
         return True
+
+    def is_open(self, partition: Partition) -> bool:
+        """Whether nothing of this partition is to be tried now, not even as a probe."""
+        circuit = self._circuits.get(partition)
+        return circuit is not None and circuit.state(self._clock()) == "open"
+
+    def is_closed(self, partition: Partition) -> bool:
+        """Whether the partition took the latest record, as far as is known."""
+        return partition not in self._circuits
+
+    @property
+    def unavailable(self) -> frozenset[Partition]:
+        """Partitions that failed and have not taken a record since."""
+        return frozenset(self._circuits)
+
+    @property
+    def unavailable_topics(self) -> frozenset[str]:
+        """Topics with such a partition."""
+        return frozenset(partition.topic for partition in self._circuits)
+
+    def report(self) -> None:
+        """Logs which partitions became unavailable or available since it was called last."""
+        news, self._news = self._news, {}
+        failed = {partition: cause for partition, cause in news.items() if cause is not None}
+        if failed:
+            log.error(
+                "kafka partitions unavailable, their events wait in the spool",
+                partitions=_named(failed),
+                count=len(failed),
+                cause=next(iter(failed.values())),
+            )
+        if recovered := [partition for partition, cause in news.items() if cause is None]:
+            log.info(
+                "kafka partitions available again",
+                partitions=_named(recovered),
+                count=len(recovered),
+            )
+
+    def _failed(self, partition: Partition, cause: str) -> None:
+        if partition not in self._circuits:
+            self._circuits[partition] = self._new_circuit()
+            self._news[partition] = cause
+        self._circuits[partition].failed(self._clock())
+
+    def _gave_up(self, partition: Partition) -> None:
+        if circuit := self._circuits.get(partition):
+            circuit.gave_up()
+
+    def _succeeded(self, partition: Partition) -> None:
+        now_s = self._clock()
+        circuit = self._circuits.get(partition)
+        if circuit is None:
+            return
+        circuit.succeeded(now_s)
+        if circuit.state(now_s) == "closed":
+            # a topic that was unknown has partitions now, whose numbers its circuit had not
+            for each in (partition, Partition(partition.topic, -1)):
+                if self._circuits.pop(each, None) is not None:
+                    self._news[each] = None
+                    self.recoveries += 1
+
+
+def _named(partitions: "dict[Partition, str] | list[Partition]") -> list[str]:
+    named = sorted(f"{topic}/{number}" for topic, number in partitions)
+    return named[:_NAMED_AT_ONCE]

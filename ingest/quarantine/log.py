@@ -17,14 +17,15 @@ from ingest.contract.quarantine import Decided, Decision, Quarantined, Unreadabl
 from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import quarantine_topic
 from ingest.errors import NotDurable
-from ingest.publishing.kafka.producer import Generation
+from ingest.publishing.kafka.log import KafkaLog
 from ingest.shared.kafka.topic_reader import read_topic
 
 State = Literal["open", "released", "dropped"]
 Wanted = Callable[[Quarantined], bool]
 
 _READ_AT_ONCE = 200
-_LOCK_PATIENCE_S = 10.0
+_LOCK_WITHIN_S = 10.0
+_CONNECT_TIMEOUT_S = 5.0
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -67,7 +68,7 @@ class QuarantineLog(Protocol):
 
 
 class KafkaQuarantine:
-    """The topic. `client_options` are aiokafka's own; the producer is started when it is needed."""
+    """The topic. `client_options` are aiokafka's own; it connects once something is appended."""
 
     def __init__(
         self, client_options: dict[str, Any], prefix: str, *, publish_timeout_s: float
@@ -75,8 +76,8 @@ class KafkaQuarantine:
         self._options = client_options
         self._topic = quarantine_topic(prefix)
         self._publish_timeout_s = publish_timeout_s
-        self._producer: Generation | None = None
-        self._starting = asyncio.Lock()
+        self._log: KafkaLog | None = None
+        self._running: asyncio.Task[None] | None = None
 
     def records(self) -> AsyncGenerator[StoredRecord, None]:
         """The topic up to its end."""
@@ -84,21 +85,17 @@ class KafkaQuarantine:
 
     async def append(self, record: Record) -> None:
         """Returns once all in-sync replicas have it."""
-        async with self._starting:
-            if self._producer is None:
-                self._producer = await self._started()
-        await self._producer.append(record)
+        if self._log is None:
+            self._log = KafkaLog(client_options=self._options, budget_s=self._publish_timeout_s)
+            self._running = asyncio.create_task(self._log.run(), name="kafka publisher")
+        await self._log.connected(_CONNECT_TIMEOUT_S)
+        await self._log.append(record)
 
     async def close(self) -> None:
-        """Stops the producer."""
-        if self._producer is not None:
-            await self._producer.close()
-
-    async def _started(self) -> Generation:
-        try:
-            return await Generation.start(self._options, publish_timeout_s=self._publish_timeout_s)
-        except Exception as error:  # connection, authentication, TLS: aiokafka has many
-            raise NotDurable(f"Kafka does not answer: {type(error).__name__}") from error
+        """Lets go of the cluster."""
+        if self._log is not None and self._running is not None:
+            await self._log.close()
+            self._running.cancel()
 
 
 class EmbeddedQuarantine:
@@ -131,7 +128,7 @@ class EmbeddedQuarantine:
 
         SQLite lets one write at a time, and who waits for it asks again ever less often.
         """
-        deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+        deadline_s = time.monotonic() + _LOCK_WITHIN_S
         while True:
             try:
                 if self._file is None:

@@ -94,14 +94,16 @@ class Spool:
         """Whether tokens wait for keys."""
         return self._inventory.tokens > 0
 
-    async def append(self, record: Record, source: Source, *, parked: Collection[str] = ()) -> None:
+    async def append(
+        self, record: Record, source: Source, *, held_back: Collection[str] = ()
+    ) -> None:
         """Returns after the fsync that covers the record. Raises NoRoom, NotDurable or Overloaded.
 
-        `parked` topics together may use half of the spool.
+        `held_back` topics together may use half of the spool.
         """
-        if record.topic in parked:
+        if record.topic in held_back:
             most_bytes = self._limits.max_bytes * _PARKED_SHARE
-            if self._inventory.bytes_of(parked) + record.size_bytes > most_bytes:
+            if self._inventory.bytes_of(held_back) + record.size_bytes > most_bytes:
                 raise NoRoom("parked events fill their share of the spool")
         await self._take(Spooled(record=record, source=source))
 
@@ -121,6 +123,17 @@ class Spool:
             limit=limit,
             max_bytes=_READ_BYTES,
             without=(*without, DEFERRED),
+        )
+        return await self._sound(await self._disk.attempt(read))
+
+    def topics(self) -> Collection[str]:
+        """Topics of which records wait."""
+        return self._inventory.topics()
+
+    async def read_topic(self, topic: str, *, after: int, limit: int) -> list[Held]:
+        """The oldest records of one topic beyond an id. Raises NotDurable."""
+        read = partial(
+            self._directory.file.read_only, topic, after=after, limit=limit, max_bytes=_READ_BYTES
         )
         return await self._sound(await self._disk.attempt(read))
 

@@ -37,6 +37,10 @@ class Inventory:
         """Bytes that these topics' records take."""
         return sum(self._bytes.get(topic, 0) for topic in topics)
 
+    def topics(self) -> Collection[str]:
+        """Topics of which there is something."""
+        return self._bytes.keys()
+
     def holdings(self) -> list[Holding]:
         """What there is, by topic and source; bytes are those of the topic."""
         return [

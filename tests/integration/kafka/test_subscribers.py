@@ -40,7 +40,7 @@ async def publish(bootstrap_servers: str, records: list[Record]) -> None:
     """Sends records as the receiver does."""
     for topic in sorted({record.topic for record in records}):
         await make_topic(bootstrap_servers, topic)
-    log = KafkaLog(client_options={"bootstrap_servers": bootstrap_servers}, publish_timeout_s=10)
+    log = KafkaLog(client_options={"bootstrap_servers": bootstrap_servers}, budget_s=10)
     try:
         await eventually(partial(answers, log), timeout_s=READ_TIMEOUT_S)
         for record in records:

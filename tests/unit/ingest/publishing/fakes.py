@@ -10,6 +10,7 @@ from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.record import Record
 from ingest.errors import NotDurable
 from ingest.observing.ledger import Ledger
+from ingest.publishing.log import Partition
 from ingest.spool.directory import Opening, SpoolDirectory
 from ingest.spool.spool import Spool, SpoolLimits, state_of
 from ingest.spool.store import DEFERRED, FILE_NAME, Held, Spooled
@@ -49,7 +50,8 @@ def number(held: Held) -> int:
 class MemoryLog:
     """A log in a list. Whatever `failure` raises for a record, that record is not taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 1) -> None:
+        self.partitions = partitions
         self.records: list[Record] = []
         self.asked: list[Record] = []
         self.failure: Callable[[Record], None] = lambda record: None
@@ -60,7 +62,14 @@ class MemoryLog:
         self._work: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def append(self, record: Record) -> None:
+    def partitions_of(self, topic: str) -> int:
+        return self.partitions
+
+    def partition_of(self, record: Record) -> Partition:
+        number = int(record.key) % self.partitions if record.key.isdigit() else 0
+        return Partition(record.topic, number)
+
+    async def append(self, record: Record, *, urgent: bool = True, probing: bool = False) -> None:
         if self._closed:
             raise NotDurable("the log is closed")
         work = asyncio.ensure_future(self._append(record))

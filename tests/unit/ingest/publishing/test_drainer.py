@@ -12,7 +12,13 @@ import pytest
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.record import Record
 from ingest.contract.topics import quarantine_topic
-from ingest.errors import NotDurable, Overloaded, RecordTooLarge, TopicRefused
+from ingest.errors import (
+    NotDurable,
+    Overloaded,
+    PartitionUnavailable,
+    RecordTooLarge,
+    TopicRefused,
+)
 from ingest.publishing import drainer as draining_module
 from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.drainer import Drainer
@@ -42,12 +48,11 @@ def place(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draining_module, "_PAUSE_S", 0.002)
-    monkeypatch.setattr("ingest.publishing.router._TRY_PARKED_EVERY_S", 0.02)
     monkeypatch.setattr(spool_module, "_TEND_EVERY_S", 0.01)
 
 
 def _router() -> Router:
-    return Router(CircuitBreaker(first_pause_s=0.005, longest_pause_s=0.01))
+    return Router(lambda: CircuitBreaker(first_pause_s=0.005, longest_pause_s=0.01))
 
 
 @contextlib.asynccontextmanager
@@ -55,12 +60,20 @@ async def _draining(
     bench: SpoolBench, log: MemoryLog, router: Router | None = None
 ) -> AsyncIterator[Router]:
     router = router or _router()
-    draining = Drainer(bench.spool, log, router, ledger=bench.ledger, prefix=PREFIX)
+    drainer = Drainer(bench.spool, log, router, ledger=bench.ledger, prefix=PREFIX)
+    running = asyncio.create_task(drainer.run())
     try:
         yield router
     finally:
-        await draining.stop()
+        await drainer.stop()
         log.may_finish.set()
+        await _cancelled(running)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def _take(bench: SpoolBench, *numbers: int, topic: str = TOPIC) -> None:
@@ -162,51 +175,108 @@ async def test_log_that_came_back_is_not_overrun(place: Path) -> None:
         await _take(bench, *range(1_500))
         async with _draining(bench, log):
             await until(_is_empty(bench))
-        assert log.most_under_way == 512
         # each chunk is twice the one before it, until there are only so many left
         assert sorted(set(at_once)) == [1, 3, 7, 15, 31, 63, 127, 255, 511, 1_023, 1_500]
 
 
-async def test_open_breaker_stops_the_drain(place: Path) -> None:
-    log, router = MemoryLog(), Router(CircuitBreaker(first_pause_s=3_600))
-    router.failed()
-    async with open_spool(place) as bench:
-        await _take(bench, 0)
-        async with _draining(bench, log, router):
-            await asyncio.sleep(0.02)
-        assert log.asked == []
-        assert await bench.numbers() == [0]
-
-
-async def test_topic_that_refuses_parks_its_own_records_only(place: Path) -> None:
+@pytest.mark.parametrize("error", [TopicRefused("denied"), PartitionUnavailable("no leader")])
+async def test_topic_that_is_down_holds_up_its_own_records_only(
+    place: Path, error: Exception
+) -> None:
     log = MemoryLog()
-    log.failure = _raise(TopicRefused("denied"), TOPIC)
+    log.failure = _raise(error, TOPIC)
     async with open_spool(place) as bench:
         for n in range(100):
             await bench.take(record(n, topic=(TOPIC, OTHER_TOPIC)[n % 2]))
         async with _draining(bench, log) as router:
             await until(lambda: len(log.records) == 50)
-            assert router.parked == {TOPIC}
-            assert router.state == "closed"
+            assert router.unavailable_topics == {TOPIC}
             assert log.numbers() == list(range(1, 100, 2))
             log.failure = lambda record: None
             await until(_is_empty(bench))
-            assert router.parked == frozenset()
+            assert router.unavailable == frozenset()
         assert sorted(log.numbers()) == list(range(100))
         assert imbalance(bench.ledger) == BALANCED
 
 
-async def test_parked_topic_is_asked_seldom(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingest.publishing.router._TRY_PARKED_EVERY_S", 3_600)
-    log = MemoryLog()
-    log.failure = _raise(TopicRefused("denied"), TOPIC)
+async def test_partition_that_is_down_holds_up_its_own_records_only(place: Path) -> None:
+    log = MemoryLog(partitions=3)
+
+    def judge(record: Record) -> None:
+        if int(record.key) % 3 == 0:
+            raise PartitionUnavailable("not enough replicas")
+
+    log.failure = judge
     async with open_spool(place) as bench:
         await _take(bench, *range(300))
         async with _draining(bench, log):
+            await until(lambda: len(log.records) == 200)
+            # and what comes for the others while it is down
+            await _take(bench, 301, 302)
+            await until(lambda: len(log.records) == 202)
+            assert await bench.numbers() == list(range(0, 300, 3))
+            log.failure = lambda record: None
+            await until(_is_empty(bench))
+        assert sorted(log.numbers()) == [*range(300), 301, 302]
+        assert bench.ledger.settled == {("live-events", "published", ""): 302}
+        assert imbalance(bench.ledger) == BALANCED
+
+
+async def test_probe_that_hangs_holds_up_nobody(place: Path) -> None:
+    log, hangs = MemoryLog(partitions=2), asyncio.Event()
+    real = log.append
+
+    async def append(record: Record, *, urgent: bool = True, probing: bool = False) -> None:
+        if probing:
+            hangs.set()
+            await asyncio.Event().wait()
+        await real(record)
+
+    log.append = append  # type: ignore[method-assign]
+    log.failure = lambda r: _raise(PartitionUnavailable(""))(r) if int(r.key) % 2 else None
+    async with open_spool(place) as bench:
+        await _take(bench, 1, 2)
+        running = asyncio.create_task(
+            Drainer(bench.spool, log, _router(), ledger=bench.ledger, prefix=PREFIX).run()
+        )
+        await hangs.wait()
+        await _take(bench, 4)
+        await until(lambda: log.numbers() == [2, 4])
+        await _cancelled(running)
+
+
+async def test_topic_that_is_down_is_asked_seldom(place: Path) -> None:
+    log = MemoryLog()
+    log.failure = _raise(TopicRefused("denied"), TOPIC)
+    router = Router(lambda: CircuitBreaker(first_pause_s=3_600))
+    async with open_spool(place) as bench:
+        await _take(bench, *range(300))
+        async with _draining(bench, log, router):
             await _take(bench, 300, topic=OTHER_TOPIC)
             await until(lambda: len(log.records) == 1)
-        # one, or as many as were under way when it was refused for the first time
-        assert len([asked for asked in log.asked if asked.topic == TOPIC]) < 3
+        assert len([asked for asked in log.asked if asked.topic == TOPIC]) == 1
+
+
+async def test_record_that_quarantine_refuses_too_is_tried_seldom_and_holds_up_nobody(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining_module, "_UNPUBLISHABLE_AGAIN_AFTER_S", 0.05)
+    log = MemoryLog()
+
+    def judge(record: Record) -> None:
+        if record.topic == quarantine_topic(PREFIX) or int(record.key) == 0:
+            raise RecordTooLarge
+
+    log.failure = judge
+    async with open_spool(place) as bench:
+        await _take(bench, *range(50))
+        async with _draining(bench, log):
+            await until(lambda: log.numbers() == list(range(1, 50)))
+            assert await bench.numbers() == [0]
+            log.failure = _raise(RecordTooLarge(), TOPIC)
+            await until(_is_empty(bench))
+        assert bench.ledger.settled["live-events", "quarantined", "too_large_for_topic"] == 1
+        assert imbalance(bench.ledger) == BALANCED
 
 
 async def test_record_too_large_goes_to_quarantine_and_the_others_flow(place: Path) -> None:
@@ -242,7 +312,10 @@ async def test_record_too_large_is_counted_as_quarantined(place: Path) -> None:
         assert bench.ledger.settled == {("live-events", "quarantined", "too_large_for_topic"): 1}
 
 
-async def test_record_too_large_stays_while_quarantine_takes_nothing(place: Path) -> None:
+async def test_record_too_large_stays_while_quarantine_takes_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining_module, "_QUARANTINE_AGAIN_AFTER_S", 0.02)
     log = MemoryLog()
 
     def judge(record: Record) -> None:
@@ -322,24 +395,28 @@ async def test_stop_ends_after_the_records_under_way_and_leaves_the_rest(place: 
     log.may_finish.clear()
     async with open_spool(place) as bench:
         await _take(bench, *range(20))
-        draining = Drainer(bench.spool, log, _router(), ledger=bench.ledger, prefix=PREFIX)
+        drainer = Drainer(bench.spool, log, _router(), ledger=bench.ledger, prefix=PREFIX)
+        running = asyncio.create_task(drainer.run())
         await until(lambda: bool(log.asked))
-        stopping = asyncio.create_task(draining.stop())
-        await asyncio.sleep(0.01)
+        stopping = asyncio.create_task(drainer.stop())
+        await bench.take(record(20))  # a commit's time later
         assert not stopping.done()
         log.may_finish.set()
         await stopping
+        await _cancelled(running)
         assert log.numbers() == [0]
-        assert await bench.numbers() == list(range(1, 20))
+        assert await bench.numbers() == list(range(1, 21))
         assert bench.ledger.settled == {("live-events", "published", ""): 1}
 
 
 async def test_stop_while_it_rests_is_at_once(place: Path) -> None:
     async with open_spool(place) as bench:
-        draining = Drainer(bench.spool, MemoryLog(), _router(), ledger=bench.ledger, prefix=PREFIX)
+        drainer = Drainer(bench.spool, MemoryLog(), _router(), ledger=bench.ledger, prefix=PREFIX)
+        running = asyncio.create_task(drainer.run())
         await asyncio.sleep(0)
         async with asyncio.timeout(1):
-            await draining.stop()
+            await drainer.stop()
+        await _cancelled(running)
 
 
 async def test_stop_does_not_wait_for_a_log_that_hangs(
@@ -350,9 +427,11 @@ async def test_stop_does_not_wait_for_a_log_that_hangs(
     log.may_finish.clear()
     async with open_spool(place) as bench:
         await _take(bench, 0)
-        draining = Drainer(bench.spool, log, _router(), ledger=bench.ledger, prefix=PREFIX)
+        drainer = Drainer(bench.spool, log, _router(), ledger=bench.ledger, prefix=PREFIX)
+        running = asyncio.create_task(drainer.run())
         await until(lambda: bool(log.asked))
         async with asyncio.timeout(1):
-            await draining.stop()
+            await drainer.stop()
+        await _cancelled(running)
         assert await bench.numbers() == [0]
     log.may_finish.set()

@@ -25,7 +25,7 @@ class _MemoryBench:
         return self._memory.records
 
     async def close(self) -> None:
-        await self.log.close()
+        await self._memory.close()
 
 
 class _EmbeddedBench:

@@ -1,11 +1,24 @@
-"""The router: what one topic refuses, and what the log as a whole does not answer."""
+"""The router: one partition's failure is its own."""
+
+from collections.abc import Callable
 
 import pytest
+import structlog
 
+from ingest.contract.record import Record
+from ingest.errors import (
+    NotDurable,
+    Overloaded,
+    PartitionUnavailable,
+    RecordTooLarge,
+    TopicRefused,
+)
 from ingest.publishing.circuit_breaker import CircuitBreaker
+from ingest.publishing.log import Partition
 from ingest.publishing.router import Router
+from tests.unit.ingest.publishing.fakes import OTHER_TOPIC, TOPIC, MemoryLog, record
 
-_PARKED_S = 10.0
+PAUSE_S = 1.0
 
 
 class _Clock:
@@ -15,98 +28,132 @@ class _Clock:
         return self.now_s
 
 
-@pytest.fixture
-def clock() -> _Clock:
-    return _Clock()
+class _Bench:
+    def __init__(self) -> None:
+        self.clock = _Clock()
+        self.log = MemoryLog(partitions=3)
+        self.router = Router(
+            lambda: CircuitBreaker(first_pause_s=PAUSE_S, longest_pause_s=2 * PAUSE_S),
+            clock=self.clock,
+        )
+
+    async def publish(self, n: int, *, topic: str = TOPIC, may_probe: bool = True) -> bool:
+        return await self.router.publish(self.log, record(n, topic=topic), may_probe=may_probe)
+
+    def fail(self, error: Exception, *keys: int, topic: str = TOPIC) -> None:
+        def judge(record: Record) -> None:
+            if record.topic == topic and int(record.key) % 3 in keys:
+                raise error
+
+        self.log.failure = judge
 
 
 @pytest.fixture
-def router(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> Router:
-    monkeypatch.setattr("ingest.publishing.router._TRY_PARKED_EVERY_S", _PARKED_S)
-    return Router(CircuitBreaker(first_pause_s=1.0, longest_pause_s=4.0), clock=clock)
+def bench() -> _Bench:
+    return _Bench()
 
 
-def test_all_is_admitted_while_all_is_well(router: Router) -> None:
-    assert router.admits("a", may_probe=False)
-    assert router.admits("b", may_probe=True)
-    assert (router.state, router.parked, router.waiting()) == ("closed", frozenset(), frozenset())
+def _raise(error: Exception) -> Callable[[Record], None]:
+    def fail(record: Record) -> None:
+        raise error
+
+    return fail
 
 
-def test_refusal_parks_its_topic_alone(router: Router) -> None:
-    router.refused("a", "no such topic")
-    assert router.parked == router.waiting() == {"a"}
-    assert router.state == "closed"
-    assert not router.admits("a", may_probe=True)
-    assert router.admits("b", may_probe=True)
+async def test_one_sick_partition_costs_no_other_a_record(bench: _Bench) -> None:
+    bench.fail(PartitionUnavailable("no leader"), 0)
+    published = [await bench.publish(n) for n in range(150)]
+    assert published == [n % 3 != 0 for n in range(150)]
+    assert all([await bench.publish(n, topic=OTHER_TOPIC) for n in range(150)])
+    assert bench.router.unavailable == {Partition(TOPIC, 0)}
+    assert [int(r.key) for r in bench.log.asked if int(r.key) % 3 == 0 and r.topic == TOPIC] == [0]
 
 
-def test_parked_topic_is_tried_again_by_one_at_a_time(router: Router, clock: _Clock) -> None:
-    router.refused("a", "no such topic")
-    clock.now_s += _PARKED_S - 0.1
-    assert not router.admits("a", may_probe=True)
-    clock.now_s += 0.2
-    assert router.waiting() == frozenset()
-    assert [router.admits("a", may_probe=True) for _ in range(3)] == [True, False, False]
-    assert router.parked == {"a"}
+@pytest.mark.parametrize("error", [PartitionUnavailable("no leader"), TopicRefused("denied")])
+async def test_open_partition_is_not_asked_until_its_pause_is_over(
+    bench: _Bench, error: Exception
+) -> None:
+    bench.fail(error, 0)
+    await bench.publish(0)
+    bench.log.failure = lambda record: None
+    assert not await bench.publish(0)
+    assert bench.router.is_open(Partition(TOPIC, 0))
+    bench.clock.now_s += PAUSE_S
+    assert not bench.router.is_open(Partition(TOPIC, 0))
+    assert not await bench.publish(0, may_probe=False)
+    assert await bench.publish(0)
+    assert bench.router.is_closed(Partition(TOPIC, 0))
+    assert bench.router.recoveries == 1
 
 
-def test_parked_topic_that_takes_a_record_is_parked_no_more(router: Router, clock: _Clock) -> None:
-    router.refused("a", "denied")
-    router.refused("b", "denied")
-    clock.now_s += _PARKED_S
-    assert router.admits("a", may_probe=True)
-    router.delivered("a")
-    assert router.parked == {"b"}
-    assert router.admits("a", may_probe=False)
+async def test_any_record_of_the_partition_can_be_its_probe(bench: _Bench) -> None:
+    bench.fail(PartitionUnavailable("no leader"), 0)
+    await bench.publish(0)
+    bench.clock.now_s += PAUSE_S
+    bench.log.failure = lambda record: None
+    assert await bench.publish(3)
+    assert await bench.publish(0)
 
 
-def test_topic_that_refuses_again_waits_again(router: Router, clock: _Clock) -> None:
-    router.refused("a", "denied")
-    clock.now_s += _PARKED_S
-    assert router.admits("a", may_probe=True)
-    router.refused("a", "denied")
-    clock.now_s += _PARKED_S - 0.1
-    assert not router.admits("a", may_probe=True)
+async def test_probe_that_fails_doubles_the_pause_up_to_its_cap(bench: _Bench) -> None:
+    bench.fail(PartitionUnavailable("no leader"), 0)
+    await bench.publish(0)
+    for pause_s in (PAUSE_S, 2 * PAUSE_S, 2 * PAUSE_S):
+        bench.clock.now_s += pause_s - 0.01
+        assert bench.router.is_open(Partition(TOPIC, 0))
+        bench.clock.now_s += 0.01
+        assert not bench.router.is_open(Partition(TOPIC, 0))
+        assert not await bench.publish(0)
 
 
-def test_failure_concerns_every_topic(router: Router, clock: _Clock) -> None:
-    router.failed()
-    assert not any(router.admits(topic, may_probe=True) for topic in "ab")
-    states = [router.state]
-    clock.now_s += 1.0
-    assert [*states, router.state] == ["open", "half-open"]
+@pytest.mark.parametrize("error", [Overloaded("full"), NotDurable("kafka does not answer")])
+async def test_what_concerns_the_whole_log_opens_no_partition(
+    bench: _Bench, error: Exception
+) -> None:
+    bench.log.failure = _raise(error)
+    assert not await bench.publish(0)
+    assert bench.router.unavailable == frozenset()
+    bench.log.failure = lambda record: None
+    assert await bench.publish(0)
 
 
-def test_probe_is_only_for_those_who_may(router: Router, clock: _Clock) -> None:
-    router.failed()
-    clock.now_s += 1.0
-    assert not router.admits("a", may_probe=False)
-    assert [router.admits("a", may_probe=True) for _ in range(2)] == [True, False]
-    router.delivered("a")
-    assert router.admits("a", may_probe=False)
+@pytest.mark.parametrize("error", [RecordTooLarge(), RuntimeError("unforeseen")])
+async def test_probe_that_proves_nothing_leaves_its_place(bench: _Bench, error: Exception) -> None:
+    bench.fail(PartitionUnavailable("no leader"), 0)
+    await bench.publish(0)
+    bench.clock.now_s += PAUSE_S
+    bench.fail(error, 0)
+    with pytest.raises(type(error)):
+        await bench.publish(0)
+    bench.log.failure = lambda record: None
+    assert await bench.publish(0)
 
 
-def test_refusal_of_the_probe_proves_that_the_log_works(router: Router, clock: _Clock) -> None:
-    router.failed()
-    clock.now_s += 1.0
-    assert router.admits("a", may_probe=True)
-    router.refused("a", "denied")
-    assert router.state == "closed"
-    assert router.admits("b", may_probe=False)
-    assert not router.admits("a", may_probe=True)
+async def test_topic_that_was_unknown_leaves_nothing_behind(bench: _Bench) -> None:
+    bench.fail(TopicRefused("no such topic"), 0, 1, 2)
+    bench.log.partition_of = lambda record: Partition(record.topic, -1)  # type: ignore[method-assign]
+    await bench.publish(0)
+    assert bench.router.unavailable_topics == {TOPIC}
+    del bench.log.partition_of
+    bench.fail(PartitionUnavailable("no leader"), 1)
+    await bench.publish(1)
+    bench.clock.now_s += PAUSE_S
+    bench.log.failure = lambda record: None
+    assert await bench.publish(1)
+    assert bench.router.unavailable == frozenset()
 
 
-def test_probe_that_gives_up_is_followed_by_another(router: Router, clock: _Clock) -> None:
-    router.failed()
-    clock.now_s += 1.0
-    assert router.admits("a", may_probe=True)
-    router.gave_up()
-    assert router.admits("b", may_probe=True)
-
-
-def test_parked_topic_does_not_use_up_the_probe(router: Router, clock: _Clock) -> None:
-    router.refused("a", "denied")
-    router.failed()
-    clock.now_s += 1.0
-    assert not router.admits("a", may_probe=True)
-    assert router.admits("b", may_probe=True)
+async def test_each_change_is_logged_once_with_all_that_it_concerns(bench: _Bench) -> None:
+    bench.fail(PartitionUnavailable("no leader"), 0, 1)
+    with structlog.testing.capture_logs() as lines:
+        for n in range(6):
+            await bench.publish(n)
+        bench.router.report()
+        bench.router.report()
+        bench.clock.now_s += PAUSE_S
+        bench.log.failure = lambda record: None
+        await bench.publish(0)
+        bench.router.report()
+    assert [(line["log_level"], line["count"]) for line in lines] == [("error", 2), ("info", 1)]
+    assert lines[0]["partitions"] == [f"{TOPIC}/0", f"{TOPIC}/1"]
+    assert lines[0]["cause"] == "no leader"
