@@ -5,21 +5,23 @@ import contextlib
 import gc
 import signal
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
-from aiohttp import web
 
 from ingest.contract.topics import ingest_topics
 from ingest.http.admin import key_ages, receiver_admin
 from ingest.http.receiver import Limits, Receiver
 from ingest.http.server import receiving
-from ingest.http.tls import keep_current, server_context
-from ingest.observing.alarms import Watch
+from ingest.http.tls import Certificate
+from ingest.observing import alarms
+from ingest.observing.alarms import Alarms
+from ingest.observing.metrics import Metrics
 from ingest.settings import HttpSettings, Settings
 from ingest.shared.admin_listener import bound_socket, listening
+from ingest.shared.background import Background
 from ingest.shared.environment import SettingsError
 from ingest.shared.kafka import topic_admin
 from ingest.spool.spool import Spool
@@ -35,63 +37,64 @@ _KEYS_STALE_AFTER_REFRESHES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Where the two listeners are, as `host:port`."""
+class Running:
+    """A receiver: where its two listeners are, as `host:port`, and what runs behind them."""
 
     public: str
     admin: str
+    background: Background
 
 
 async def serve(settings: Settings, directory: Directory) -> None:
-    """Receives until SIGTERM or SIGINT. Raises SettingsError if it cannot begin."""
+    """Receives until SIGTERM or SIGINT. Raises SettingsError if it cannot begin, and TaskEnded,
+    once all is closed in order, if a background task that it needs has ended."""
     stop = _told_to_stop()
-    async with running(settings, directory) as addresses:
+    async with running(settings, directory) as receiver:
         quieten_garbage_collector()
-        log.info("receiving", public=addresses.public, admin=addresses.admin)
-        await stop.wait()
+        log.info("receiving", public=receiver.public, admin=receiver.admin)
+        await receiver.background.guard(stop.wait())
         log.info("stopping")
     log.info("stopped")
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, directory: Directory) -> AsyncIterator[Addresses]:
+async def running(settings: Settings, directory: Directory) -> AsyncIterator[Running]:
     """A receiver that listens while the block runs. Raises SettingsError before it listens."""
     async with contextlib.AsyncExitStack() as stack:
         public = stack.enter_context(bound_socket(settings.http.host, settings.http.port))
         admin = stack.enter_context(bound_socket(settings.admin.host, settings.admin.port))
-        tls = _tls(settings.http)
+        certificate = _certificate(settings.http)
         parts = await stack.enter_async_context(assembled(settings, directory))
-        await _start_background(stack, settings, directory, parts, tls)
+        _start_background(settings, directory, parts, certificate)
         _warn_of_beta(directory)
         parts.metrics.watch_keys(lambda: key_ages(parts.keys))
         parts.metrics.watch_spool(parts.spool.figures)
-        await stack.enter_async_context(listening(_admin(settings, parts), admin))
+        await stack.enter_async_context(_admin_listening(settings, parts, admin))
         await stack.enter_async_context(
             receiving(
                 Receiver(intake=parts.intake, metrics=parts.metrics, limits=_limits(settings.http)),
                 parts.metrics,
                 public,
-                tls=tls,
+                tls=certificate.context if certificate is not None else None,
                 shutdown_timeout_s=settings.http.shutdown_timeout_s,
             )
         )
-        yield Addresses(public=_address(public), admin=_address(admin))
+        yield Running(public=_address(public), admin=_address(admin), background=parts.background)
 
 
 async def drained(settings: Settings, directory: Directory, *, timeout_s: float) -> tuple[int, int]:
     """Empties the spool into Kafka without receiving; records and tokens that are left.
 
-    Ends at the timeout, at SIGTERM or SIGINT, or when nothing is left. Raises SettingsError.
+    Ends at the timeout, at SIGTERM or SIGINT, or when nothing is left. Raises SettingsError, or
+    TaskEnded if a background task that it needs has ended.
     """
     if settings.kafka.bootstrap_servers is None:
         raise SettingsError("FOREBAY_KAFKA__BOOTSTRAP_SERVERS: there is no Kafka to drain into")
     stop = _told_to_stop()
     async with assembled(settings, directory) as parts:
-        verifying = asyncio.create_task(parts.deferred_verification.run())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await _empty(parts.spool, stop)
-        verifying.cancel()
+                await parts.background.guard(_empty(parts.spool, stop))
         left = parts.spool.figures()
     return left.records, left.tokens
 
@@ -114,15 +117,18 @@ def _told_to_stop() -> asyncio.Event:
     return stop
 
 
-def _admin(settings: Settings, parts: Parts) -> web.Application:
+def _admin_listening(
+    settings: Settings, parts: Parts, bound: socket.socket
+) -> contextlib.AbstractAsyncContextManager[None]:
     with_kafka = settings.kafka.bootstrap_servers is not None
-    return receiver_admin(
+    application = receiver_admin(
         metrics=parts.metrics,
         log=parts.log,
         spool=parts.spool if with_kafka else None,
         keys=parts.keys,
         stale_after_s=_KEYS_STALE_AFTER_REFRESHES * settings.verify.keys_refresh_s,
     )
+    return listening(application, bound)
 
 
 def _limits(http: HttpSettings) -> Limits:
@@ -136,29 +142,32 @@ def _limits(http: HttpSettings) -> Limits:
     )
 
 
-async def _start_background(
-    stack: contextlib.AsyncExitStack,
-    settings: Settings,
-    directory: Directory,
-    parts: Parts,
-    tls: ssl.SSLContext | None,
+def _start_background(
+    settings: Settings, directory: Directory, parts: Parts, certificate: Certificate | None
 ) -> None:
-    """Starts what runs beside the requests, and sees to its end."""
-    silence_s = settings.alarm.silence_hours * 3600
-    watch = Watch(parts.metrics, parts.spool, directory.names, silence_s=silence_s)
-    work = [
-        *(source.keep_fresh(settings.verify.keys_refresh_s) for source in parts.keys.values()),
-        watch.run(),
-        parts.deferred_verification.run(),
-    ]
-    cert_file, key_file = settings.http.tls_cert_file, settings.http.tls_key_file
-    if tls is not None and cert_file is not None and key_file is not None:
-        work.append(keep_current(tls, cert_file, key_file))
+    """Starts what runs beside the requests, and what they can do without for a while."""
+    background = parts.background
+    for issuer, source in parts.keys.items():
+        refresh = partial(source.keep_fresh, settings.verify.keys_refresh_s)
+        background.start(f"keys {issuer}", refresh)
+    background.start("alarms", _alarms(settings, directory, parts.metrics).run)
+    if certificate is not None:
+        reload_tls = partial(certificate.run, parts.metrics.tls_reload_failed)
+        background.start("tls reload", reload_tls)
     if settings.kafka.bootstrap_servers is not None:
-        work.append(_name_missing_topics(settings))
-    tasks = await stack.enter_async_context(asyncio.TaskGroup())
-    for task in [tasks.create_task(each) for each in work]:
-        stack.callback(task.cancel)
+        background.start("topic check", partial(_name_missing_topics, settings))
+
+
+def _alarms(settings: Settings, directory: Directory, metrics: Metrics) -> Alarms:
+    raising = Alarms(
+        metrics,
+        settings.data_dir / alarms.FILE_NAME,
+        tenants=directory.names,
+        with_live_events=directory.with_live_events,
+        silence_s=settings.alarm.silence_hours * 3600,
+    )
+    raising.recall()
+    return raising
 
 
 async def _name_missing_topics(settings: Settings) -> None:
@@ -182,10 +191,10 @@ def quieten_garbage_collector() -> None:
     gc.set_threshold(_GC_THRESHOLD)
 
 
-def _tls(settings: HttpSettings) -> ssl.SSLContext | None:
+def _certificate(settings: HttpSettings) -> Certificate | None:
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
-    return server_context(settings.tls_cert_file, settings.tls_key_file)
+    return Certificate(settings.tls_cert_file, settings.tls_key_file)
 
 
 def _warn_of_beta(directory: Directory) -> None:

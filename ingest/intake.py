@@ -84,7 +84,7 @@ class Intake:
         except RecordTooLarge:
             raise Unusable("too_large_for_topic", claims) from None
         self._drift.see(envelope)
-        self._metrics.seen(claims.tenant, claims.received_at)
+        self._metrics.seen(claims.tenant, claims.source, claims.received_at)
         if landed == "spool":
             return Receipt(outcome="spooled", event_id=envelope.event_id, held_in="spool")
         return Receipt(outcome="published", event_id=envelope.event_id)

@@ -2,17 +2,17 @@
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
-import aiohttp
-
+from ingest.contract.envelope import Source
 from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
 from ingest.contract.eventlog.logfile import LogFileError
 from ingest.contract.topics import ingest_topics
 from ingest.intake import Intake
 from ingest.observing import drift_store
 from ingest.observing.drift import Drift
+from ingest.observing.drift_store import DriftStore
 from ingest.observing.metrics import Metrics
 from ingest.publishing.drainer import Drainer
 from ingest.publishing.embedded import EmbeddedLog
@@ -27,7 +27,7 @@ from ingest.spool.deferred import Deferred
 from ingest.spool.directory import SpoolDirectory
 from ingest.spool.spool import Spool, SpoolLimits
 from ingest.verify_deferred import DeferredVerification
-from ingest.verifying.jwks import KeySource
+from ingest.verifying.jwks import KeySource, client_session
 from ingest.verifying.tenants import HourlyAllowance
 from ingest.verifying.tenants_file import Directory
 from ingest.verifying.verifier import Verifier
@@ -39,14 +39,21 @@ _CONNECT_WITHIN_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything between a request and the log. `keys` are those of issuers that a tenant names."""
+    """Everything between a request and the log. `keys` are those of issuers that a tenant names.
+
+    `background` runs what none of it can do without, and whatever else is started with it.
+    """
 
     metrics: Metrics
     log: Log
     spool: Spool
     keys: Mapping[str, KeySource]
     intake: Intake
-    deferred_verification: DeferredVerification
+    background: Background
+
+
+KeysByEndpoint = Mapping[Source, Mapping[str, KeySource]]
+"""For each endpoint its issuers, and where their keys are."""
 
 
 @contextlib.asynccontextmanager
@@ -56,30 +63,31 @@ async def assembled(settings: Settings, directory: Directory) -> AsyncIterator[P
         metrics = Metrics()
         spool = _open_spool(settings, metrics)
         stack.push_async_callback(spool.close)
-        background = Background()
         log = _open_log(settings)
         stack.push_async_callback(log.close)
-        await stack.enter_async_context(background)
+        keys = await stack.enter_async_context(key_sources(settings, directory))
+        drift = Drift()
+        store = _drift_store(settings, metrics, drift)
+        stack.push_async_callback(store.close)
+        background = await stack.enter_async_context(
+            Background(restarted=metrics.background_restarted)
+        )
         if isinstance(log, KafkaLog):
             background.start("kafka publisher", log.run, needed=True)
             await log.connected(_CONNECT_WITHIN_S)
-        session = await stack.enter_async_context(aiohttp.ClientSession())
-        keys = _key_sources(settings, directory, session)
         publisher = _publisher(settings, stack, background, log, spool, metrics)
-        drift = Drift()
-        metrics.watch_drift(drift.seen)
-        file = settings.data_dir / drift_store.FILE_NAME
-        await stack.enter_async_context(drift_store.keeping(drift, file, every_s=_DRIFT_EVERY_S))
         intake = _intake(settings, directory, keys, publisher, spool, metrics, drift)
-        pinned = (settings.live_events.issuer, *sorted(directory.pinned_platforms))
-        kept = {issuer: keys[issuer] for issuer in pinned}
+        pinned = _pinned(keys, directory)
+        deferred_verification = DeferredVerification(spool, intake, pinned.values())
+        background.start("drift store", store.run)
+        background.start("deferred verification", deferred_verification.run, needed=True)
         yield Parts(
             metrics=metrics,
             log=log,
             spool=spool,
-            keys=kept,
+            keys=pinned,
             intake=intake,
-            deferred_verification=DeferredVerification(spool, intake, kept.values()),
+            background=background,
         )
 
 
@@ -102,13 +110,50 @@ def _open_log(settings: Settings) -> KafkaLog | EmbeddedLog:
     return EmbeddedLog(file, retention_s=settings.eventlog.retention_hours * 3600)
 
 
-def _key_sources(
-    settings: Settings, directory: Directory, session: aiohttp.ClientSession
-) -> dict[str, KeySource]:
-    urls = {**directory.platforms, settings.live_events.issuer: settings.live_events.jwks_url}
-    return {
-        issuer: KeySource(issuer=issuer, url=url, session=session) for issuer, url in urls.items()
-    }
+@contextlib.asynccontextmanager
+async def key_sources(settings: Settings, directory: Directory) -> AsyncIterator[KeysByEndpoint]:
+    """The key sources of every issuer that an endpoint takes, while the block runs."""
+    live = settings.live_events
+    async with client_session() as session:
+        yield {
+            "live-events": {
+                live.issuer: KeySource(issuer=live.issuer, url=live.jwks_url, session=session)
+            },
+            "pns": {
+                issuer: KeySource(issuer=issuer, url=url, session=session)
+                for issuer, url in directory.platforms.items()
+            },
+        }
+
+
+def verifier(
+    settings: Settings,
+    directory: Directory,
+    keys: KeysByEndpoint,
+    *,
+    may_keep_unknown_tenant: Callable[[float], bool],
+    on_ignored_members: Callable[[int], None] = lambda count: None,
+) -> Verifier:
+    """A verifier for the tenants of the directory, with these keys."""
+    return Verifier(
+        keys=keys,
+        tenants=directory.tenants,
+        leeway_s=settings.verify.leeway_s,
+        may_keep_unknown_tenant=may_keep_unknown_tenant,
+        on_ignored_members=on_ignored_members,
+    )
+
+
+def _pinned(keys: KeysByEndpoint, directory: Directory) -> Mapping[str, KeySource]:
+    """The key sources by issuer, but for platforms that no tenant names."""
+    platforms = {issuer: keys["pns"][issuer] for issuer in sorted(directory.pinned_platforms)}
+    return {**keys["live-events"], **platforms}
+
+
+def _drift_store(settings: Settings, metrics: Metrics, drift: Drift) -> DriftStore:
+    metrics.watch_drift(drift.seen)
+    file = settings.data_dir / drift_store.FILE_NAME
+    return DriftStore(drift, file, every_s=_DRIFT_EVERY_S, failed=metrics.state_file_failed)
 
 
 def _open_spool(settings: Settings, metrics: Metrics) -> Spool:
@@ -153,26 +198,21 @@ def _publisher(
 def _intake(
     settings: Settings,
     directory: Directory,
-    keys: Mapping[str, KeySource],
+    keys: KeysByEndpoint,
     publisher: Publisher,
     spool: Spool,
     metrics: Metrics,
     drift: Drift,
 ) -> Intake:
     allowance = HourlyAllowance(settings.quarantine.tenant_unknown_per_hour)
-    live_events = settings.live_events.issuer
-    verifier = Verifier(
-        keys={
-            "live-events": {live_events: keys[live_events]},
-            "pns": {issuer: keys[issuer] for issuer in directory.platforms},
-        },
-        tenants=directory.tenants,
-        leeway_s=settings.verify.leeway_s,
-        may_keep_unknown_tenant=allowance.passes,
-        on_ignored_members=metrics.ignored_members,
-    )
     return Intake(
-        verifier=verifier,
+        verifier=verifier(
+            settings,
+            directory,
+            keys,
+            may_keep_unknown_tenant=allowance.passes,
+            on_ignored_members=metrics.ignored_members,
+        ),
         publisher=publisher,
         deferred=Deferred(spool),
         metrics=metrics,

@@ -8,6 +8,7 @@ from typing import IO, Any, ParamSpec, TypeVar
 import click
 
 from ingest.contract.eventlog.logfile import LogFileError
+from ingest.shared.background import TaskEnded
 from ingest.shared.environment import SettingsError
 from ingest.shared.kafka.topic_admin import TopicError
 
@@ -18,7 +19,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 class Misuse(click.ClickException):
-    """What the user can mend, in one line; exit code 2."""
+    """What the user can put right, in one line; exit code 2."""
 
     exit_code = 2
 
@@ -28,7 +29,7 @@ class Misuse(click.ClickException):
 
 
 def errors_in_one_line(command: Callable[P, Result]) -> Callable[P, Result]:
-    """Turns what the user can mend into Misuse."""
+    """Turns what the user can put right into Misuse, and the end of a needed task into exit 1."""
 
     @functools.wraps(command)
     def careful(*args: P.args, **kwargs: P.kwargs) -> Result:
@@ -36,6 +37,8 @@ def errors_in_one_line(command: Callable[P, Result]) -> Callable[P, Result]:
             return command(*args, **kwargs)
         except (SettingsError, LogFileError, TopicError) as error:
             raise Misuse(str(error)) from error
+        except TaskEnded:  # which one, and why, was logged when it ended
+            raise click.exceptions.Exit(1) from None
 
     return careful
 

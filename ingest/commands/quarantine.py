@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import aiohttp
 import click
 
 from ingest.commands.console import Misuse, errors_in_one_line, json_option, printable, run
@@ -114,14 +113,18 @@ def quarantine_release(
     choose = _Choice(keys, reason, everything)
 
     async def release() -> list[Outcome]:
-        async with open_quarantine(settings) as log, aiohttp.ClientSession() as session:
+        async with open_quarantine(settings) as log:
             found = await contents(log, content_of=choose.wants)
             chosen, decided = choose.among(found, "released")
-            verifier = await verifier_for(settings, directory, session, chosen)
-            releasing = Releasing(
-                log, verifier, prefix=settings.topics.prefix, tenant=tenant, key_file=vouched_for
-            )
-            return decided + await releasing.release([entry.kept for entry in chosen])
+            async with verifier_for(settings, directory, chosen) as verifier:
+                releasing = Releasing(
+                    log,
+                    verifier,
+                    prefix=settings.topics.prefix,
+                    tenant=tenant,
+                    key_file=vouched_for,
+                )
+                return decided + await releasing.release([entry.kept for entry in chosen])
 
     _finish(run(release()), as_json)
 

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-import aiohttp
-
 from ingest.contract.eventlog.eventlog import FILE_NAME
 from ingest.quarantine.log import EmbeddedQuarantine, Entry, KafkaQuarantine, QuarantineLog
 from ingest.settings import Settings
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants_file import Directory
 from ingest.verifying.verifier import Verifier
+from ingest.wiring import key_sources, verifier
 
 
 @asynccontextmanager
@@ -31,36 +30,21 @@ async def open_quarantine(settings: Settings) -> AsyncIterator[QuarantineLog]:
         await log.close()
 
 
+@asynccontextmanager
 async def verifier_for(
-    settings: Settings,
-    directory: Directory,
-    session: aiohttp.ClientSession,
-    entries: Sequence[Entry],
-) -> Verifier:
+    settings: Settings, directory: Directory, entries: Sequence[Entry]
+) -> AsyncIterator[Verifier]:
     """A verifier with keys fetched now, from the issuers that the entries may be of."""
-    live, platforms = settings.live_events, directory.platforms
-    sources = {
-        "live-events": [KeySource(issuer=live.issuer, url=live.jwks_url, session=session)],
-        "pns": [KeySource(issuer=i, url=u, session=session) for i, u in platforms.items()],
-    }
     needed = {entry.kept.source for entry in entries if entry.kept.token is not None}
-    asked = [
-        keys
-        for source in needed
-        for keys in sources[source]
-        if source == "live-events" or keys.issuer in directory.pinned_platforms
-    ]
-    await asyncio.gather(*map(_fetch, asked))
-    return Verifier(
-        keys={
-            "live-events": {keys.issuer: keys for keys in sources["live-events"]},
-            "pns": {keys.issuer: keys for keys in sources["pns"]},
-        },
-        tenants=directory.tenants,
-        leeway_s=settings.verify.leeway_s,
-        may_keep_unknown_tenant=lambda now_s: True,
-        on_ignored_members=lambda count: None,
-    )
+    async with key_sources(settings, directory) as keys:
+        asked = [
+            keys_of
+            for source in needed
+            for issuer, keys_of in keys[source].items()
+            if source == "live-events" or issuer in directory.pinned_platforms
+        ]
+        await asyncio.gather(*map(_fetch, asked))
+        yield verifier(settings, directory, keys, may_keep_unknown_tenant=lambda now_s: True)
 
 
 async def _fetch(keys: KeySource) -> None:

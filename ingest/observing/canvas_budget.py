@@ -34,20 +34,16 @@ class CanvasBudget:
         day = _of_a_day(self._buckets[kind], int(now_s // _BUCKET_S))
         return sum(day.values()) / _TRIES / _ALLOWED[kind]
 
-    def dump(self) -> dict[str, dict[str, int]]:
-        """The counts as JSON values, for `load`."""
-        return {
-            kind: {str(bucket): count for bucket, count in buckets.items()}
-            for kind, buckets in self._buckets.items()
-        }
+    def dump(self) -> dict[str, dict[int, int]]:
+        """The counts by kind and bucket, for `load`."""
+        return {kind: dict(buckets) for kind, buckets in self._buckets.items()}
 
-    def load(self, dumped: Mapping[str, Mapping[str, int]]) -> None:
+    def load(self, dumped: Mapping[str, Mapping[int, int]]) -> None:
         """Adds what an earlier process had dumped."""
         for kind in KINDS:
             buckets = self._buckets[kind]
             for bucket, count in dumped.get(kind, {}).items():
-                if bucket.isdecimal():
-                    buckets[int(bucket)] = buckets.get(int(bucket), 0) + count
+                buckets[bucket] = buckets.get(bucket, 0) + count
 
 
 def _of_a_day(buckets: Mapping[int, int], now: int) -> dict[int, int]:

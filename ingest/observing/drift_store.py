@@ -7,20 +7,21 @@ a help for people, not a record: what a crash loses comes again.
 
 import asyncio
 import contextlib
-import fcntl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
 import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ingest.observing import state_file
 from ingest.observing.drift import Drift, Sighting, Unknown, bounded
 
 FILE_NAME = "drift.json"
 
 log = structlog.get_logger(__name__)
+
+_CLOSE_TIMEOUT_S = 2.0
 
 
 class Line(Struct, frozen=True):
@@ -33,66 +34,73 @@ class Line(Struct, frozen=True):
 def read(path: Path) -> dict[Unknown, Sighting]:
     """All that the file has; nothing where there is none, or none of ours. May raise OSError."""
     try:
-        lines = msgspec.json.decode(path.read_bytes(), type=list[Line])
-    except (FileNotFoundError, msgspec.DecodeError):
+        lines = state_file.read(path, list[Line]) or []
+    except state_file.Undecodable:
         return {}
     return {line.unknown: line.sighting for line in lines}
 
 
 def add(path: Path, news: Mapping[Unknown, Sighting]) -> None:
     """Adds to what the file has, within the same bounds. May raise OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with state_file.locked(path):
         kept = read(path)
         for unknown, sighting in news.items():
             key = bounded(kept, unknown)
             kept[key] = _sum(kept[key], sighting) if key in kept else sighting
-        _replace(path, msgspec.json.encode([Line(u, s) for u, s in kept.items()]))
+        state_file.write(path, [Line(u, s) for u, s in kept.items()])
 
 
-@contextlib.asynccontextmanager
-async def keeping(drift: Drift, path: Path, *, every_s: float) -> AsyncIterator[None]:
-    """Adds what is new to the file every so often while the block runs, and at its end."""
-    noter = _Noter(drift, path)
-    async with asyncio.TaskGroup() as tasks:
-        noting = tasks.create_task(noter.run(every_s))
-        try:
-            yield
-        finally:
-            noting.cancel()
-    await noter.note()
+class DriftStore:
+    """Adds what is new to the file every `every_s` seconds, and when it is closed.
 
+    `failed` is told the file's name each time that it cannot be written.
+    """
 
-class _Noter:
-    def __init__(self, drift: Drift, path: Path) -> None:
+    def __init__(
+        self, drift: Drift, path: Path, *, every_s: float, failed: Callable[[str], None]
+    ) -> None:
         self._drift = drift
         self._path = path
-        self._noted: Mapping[Unknown, Sighting] = {}
+        self._every_s = every_s
+        self._failed = failed
+        self._written: Mapping[Unknown, Sighting] = {}
         self._warned = False
 
-    async def run(self, every_s: float) -> None:
+    async def run(self) -> None:
+        """Writes until it is cancelled."""
         while True:
-            await asyncio.sleep(every_s)
-            await self.note()
+            await asyncio.sleep(self._every_s)
+            await self.write()
 
-    async def note(self) -> None:
-        noted, seen = self._noted, self._drift.seen()
-        news = {u: _since(noted.get(u), s) for u, s in seen.items() if s != noted.get(u)}
+    async def close(self) -> None:
+        """Writes what is new, if the disk answers in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self.write()
+
+    async def write(self) -> None:
+        """Adds what is new, if anything is; a file that cannot be written is said once."""
+        written, seen = self._written, self._drift.seen()
+        news = {u: _since(written.get(u), s) for u, s in seen.items() if s != written.get(u)}
         if not news:
             return
         # first, for what is cancelled half-way is written all the same, and may not count twice
-        self._noted = seen
+        self._written = seen
         try:
             await asyncio.to_thread(add, self._path, news)
         except OSError as error:
-            self._noted = noted
+            self._written = written
+            self._failed(self._path.name)
             if not self._warned:
-                log.warning("drift cannot be noted", file=str(self._path), error=error.strerror)
+                cause = error.strerror
+                log.warning("drift file cannot be written", file=str(self._path), cause=cause)
             self._warned = True
+        else:
+            self._warned = False
 
 
-def _since(noted: Sighting | None, seen: Sighting) -> Sighting:
-    return seen if noted is None else replace(seen, count=seen.count - noted.count)
+def _since(written: Sighting | None, seen: Sighting) -> Sighting:
+    return seen if written is None else replace(seen, count=seen.count - written.count)
 
 
 def _sum(kept: Sighting, news: Sighting) -> Sighting:
@@ -102,18 +110,3 @@ def _sum(kept: Sighting, news: Sighting) -> Sighting:
         max(kept.last_seen, news.last_seen),
         kept.shape,
     )
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keeps other receivers out that have the same data directory."""
-    with path.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Whoever reads finds the old file or the new one, never half of one."""
-    new = path.with_suffix(".new")
-    new.write_bytes(content)
-    new.replace(path)

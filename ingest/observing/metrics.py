@@ -46,6 +46,26 @@ class Metrics:
             "forebay_token_header_members_ignored_total",
             "Header members of authentic tokens that we do not know.",
         )
+        self._state_file_failures = self._counter(
+            "forebay_state_file_failures_total",
+            "Failed reads and writes of what only helps people: nothing of an event is in it.",
+            "file",
+        )
+        self._background_restarts = self._counter(
+            "forebay_background_restarts_total",
+            "Background tasks that ended with an error and were begun again.",
+            "task",
+        )
+        self._tls_reload_failures = self._counter(
+            "forebay_tls_reload_failures_total",
+            "Looks at a changed certificate that could not be used; the old one serves on.",
+        )
+        self._ack = self._ack_histograms()
+        self.last_event: dict[str, dict[Source, float]] = {}
+        """When each tenant's latest event of each source was received, in Unix seconds."""
+        self._show_gauges()
+
+    def _ack_histograms(self) -> Mapping[Source, Histogram]:
         ack = Histogram(
             "forebay_ack_seconds",
             "Time from the complete request to the durable event.",
@@ -53,22 +73,22 @@ class Metrics:
             buckets=_ACK_BUCKETS_S,
             registry=self.registry,
         )
-        self._ack = {source: ack.labels(process, source) for source in SOURCES}
-        self.last_event: dict[str, float] = {}
-        """When each tenant's latest event was received, in Unix seconds."""
+        return {source: ack.labels(self._process, source) for source in SOURCES}
+
+    def _show_gauges(self) -> None:
         self.registry.register(
             _LabelledGauge(
                 "forebay_tenant_last_event_timestamp_seconds",
                 "When the tenant's latest event was received, in Unix seconds.",
-                ("tenant", process),
-                lambda: self.last_event,
+                ("tenant", self._process),
+                lambda: {tenant: max(at.values()) for tenant, at in self.last_event.items()},
             )
         )
         self.registry.register(
             _LabelledGauge(
                 "forebay_canvas_budget_used_ratio",
                 "Share of what Canvas allows in 24 h before it gives us up; an estimate.",
-                ("kind", process),
+                ("kind", self._process),
                 self._budget_used,
             )
         )
@@ -103,10 +123,23 @@ class Metrics:
         """An event became durable, `ack_s` seconds after its request was complete."""
         self._ack[source].observe(ack_s)
 
-    def seen(self, tenant: str, received_at: float) -> None:
+    def seen(self, tenant: str, source: Source, received_at: float) -> None:
         """An event of a tenant, received at that Unix time, is durable."""
         # a deferred event may be older than what came after it
-        self.last_event[tenant] = max(received_at, self.last_event.get(tenant, 0))
+        latest = self.last_event.setdefault(tenant, {})
+        latest[source] = max(received_at, latest.get(source, 0))
+
+    def state_file_failed(self, file: str) -> None:
+        """A file of what outlives the process could not be read or written."""
+        self._state_file_failures.labels(self._process, file).inc()
+
+    def background_restarted(self, task: str) -> None:
+        """A background task ended with an error and is begun again."""
+        self._background_restarts.labels(self._process, task).inc()
+
+    def tls_reload_failed(self) -> None:
+        """The certificate's files have changed, and cannot be used."""
+        self._tls_reload_failures.labels(self._process).inc()
 
     def watch_spool(self, figures: Callable[[], SpoolFigures]) -> None:
         """Shows the spool's state at every scrape."""

@@ -1,10 +1,9 @@
 """A program's background tasks: each has a name and an owner, and none ends unseen."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import structlog
 
@@ -13,10 +12,12 @@ from ingest.shared.logs import place_of
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 Work = Callable[[], Awaitable[None]]
+Result = TypeVar("Result")
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _STEADY_AFTER_S = 60.0
+_STOP_TIMEOUT_S = 5.0
 
 
 class TaskEnded(Exception):
@@ -53,6 +54,17 @@ class Background:
         """Raises TaskEnded once a needed task has ended; until then it waits."""
         raise TaskEnded(await asyncio.shield(self._ended))
 
+    async def guard(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """What `work` returns, unless a needed task ends first: then raises TaskEnded."""
+        doing = asyncio.create_task(work)
+        try:
+            await asyncio.wait((doing, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if self._ended.done():
+                raise TaskEnded(self._ended.result())
+            return await doing
+        finally:
+            doing.cancel()
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -63,22 +75,16 @@ class Background:
         trace: TracebackType | None,
     ) -> None:
         while self._tasks:
-            task = self._tasks.pop()
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await _stopped(self._tasks.pop())
 
     async def _keep_needed(self, name: str, work: Work) -> None:
         try:
             await work()
             log.error("background task ended, stopping the process", task=name)
-        except Exception as error:
-            log.error(
-                "background task failed, stopping the process",
-                task=name,
-                cause=type(error).__name__,
-                at=place_of(error),
-            )
+        except (Exception, asyncio.CancelledError) as error:
+            if _told_to_stop():
+                raise
+            _say(error, "background task failed, stopping the process", task=name)
         if not self._ended.done():
             self._ended.set_result(name)
 
@@ -90,16 +96,35 @@ class Background:
             try:
                 await work()
                 return
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if _told_to_stop():
+                    raise
                 if clock() - began_s > _STEADY_AFTER_S:
                     pause_s = self._first_pause_s
-                log.error(
-                    "background task failed, restarting it",
-                    task=name,
-                    cause=type(error).__name__,
-                    at=place_of(error),
-                    pause_s=pause_s,
-                )
+                what = "background task failed, restarting it"
+                _say(error, what, task=name, pause_s=pause_s)
                 self._restarted(name)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+async def _stopped(task: asyncio.Task[None]) -> None:
+    """Cancels it, and waits for its end, within a bound."""
+    task.cancel()
+    await asyncio.wait([task], timeout=_STOP_TIMEOUT_S)
+    name = task.get_name()
+    if not task.done():
+        log.error("background task does not stop, going on without it", task=name)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        _say(error, "background task failed while it stopped", task=name)
+
+
+def _told_to_stop() -> bool:
+    """Whether this task was cancelled itself; else a cancellation came from what it awaited, and
+    is a failure like any other."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _say(error: BaseException, what: str, **fields: object) -> None:
+    log.error(what, **fields, cause=type(error).__name__, at=place_of(error))

@@ -26,6 +26,11 @@ class KeysUnavailable(Exception):
     """The key source gave no usable keys; the text says why, for the log."""
 
 
+def client_session() -> aiohttp.ClientSession:
+    """What key sources fetch through; its `async with` block closes it."""
+    return aiohttp.ClientSession()
+
+
 class KeySource:
     """The keys of one issuer. One fetch at a time, at most one begun per cooldown."""
 
@@ -102,7 +107,7 @@ class KeySource:
         await asyncio.shield(self._begin_fetch())
 
     async def keep_fresh(self, every_s: float) -> None:
-        """Fetches for ever, so that withdrawn keys are dropped; sooner again after a failure."""
+        """Fetches until cancelled, so that withdrawn keys are dropped; sooner after a failure."""
         while True:
             try:
                 await self.refresh()

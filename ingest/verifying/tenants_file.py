@@ -33,14 +33,15 @@ Id = Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)]
 class Directory:
     """Who may send: all tenants, and where each platform's keys are.
 
-    `pinned_platforms` are those that a tenant names. `unpinned` names tenants with a root account
-    but no subscription: beta's events pass as theirs.
+    `pinned_platforms` are those that a tenant names. `with_live_events` names the tenants with a
+    root account, `unpinned` those of them without a subscription: beta's events pass as theirs.
     """
 
     tenants: Tenants
     names: frozenset[str]
     platforms: Mapping[str, str]
     pinned_platforms: frozenset[str]
+    with_live_events: frozenset[str]
     unpinned: tuple[str, ...]
 
 
@@ -111,6 +112,7 @@ def _directory(file: _File) -> Directory:
         names=frozenset(tenant.name for tenant in file.tenant),
         platforms=platforms,
         pinned_platforms=frozenset(pin.issuer for tenant in file.tenant for pin in tenant.pns),
+        with_live_events=frozenset(tenant.name for tenant in file.tenant if tenant.live_events),
         unpinned=tuple(
             tenant.name
             for tenant in file.tenant

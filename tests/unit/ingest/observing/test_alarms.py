@@ -1,17 +1,18 @@
 """Alarms: each once until its cause has gone, by a clock of ours, and kept past a restart."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from ingest.observing import alarms as watch_module
-from ingest.observing.alarms import Watch
+from ingest.contract.envelope import Source
+from ingest.observing import alarms as alarms_module
+from ingest.observing import state_file
+from ingest.observing.alarms import FILE_NAME, Alarms
 from ingest.observing.metrics import Metrics
-from tests.unit.ingest.publishing.fakes import SpoolBench, open_spool, until
 
 _NOW_S = 1_790_000_400.0
 _SILENCE_S = 3_600.0
@@ -25,27 +26,37 @@ class _Clock:
 
 
 class _Site:
-    def __init__(self, bench: SpoolBench, clock: _Clock) -> None:
+    """One process's alarms. North and south send Live Events, west only notices."""
+
+    def __init__(self, directory: Path, clock: _Clock) -> None:
         self.clock = clock
-        self.metrics = Metrics()
-        self.watch = Watch(
-            self.metrics, bench.spool, ("north", "south"), silence_s=_SILENCE_S, clock=clock
+        self.metrics = Metrics("p1")
+        self.alarms = Alarms(
+            self.metrics,
+            directory / FILE_NAME,
+            tenants=("north", "south", "west"),
+            with_live_events=("north", "south"),
+            silence_s=_SILENCE_S,
+            clock=clock,
         )
 
     def look(self) -> list[dict[str, Any]]:
         with capture_logs() as lines:
-            self.watch.look()
+            self.alarms.look()
         return [dict(line) for line in lines]
 
     def spend(self, count: int) -> None:
         for _ in range(count):
             self.metrics.canvas_budget.spend("timeout", self.clock.now_s)
 
+    def hear(self, tenant: str, source: Source = "live-events") -> None:
+        self.metrics.seen(tenant, source, self.clock.now_s)
 
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[SpoolBench]:
-    async with open_spool(tmp_path / "spool") as opened:
-        yield opened
+    @property
+    def failures(self) -> float:
+        labels = {"process": "p1", "file": FILE_NAME}
+        name = "forebay_state_file_failures_total"
+        return self.metrics.registry.get_sample_value(name, labels) or 0
 
 
 @pytest.fixture
@@ -54,20 +65,24 @@ def clock() -> _Clock:
 
 
 @pytest.fixture
-def site(bench: SpoolBench, clock: _Clock) -> _Site:
-    return _Site(bench, clock)
+def site(tmp_path: Path, clock: _Clock) -> _Site:
+    return _Site(tmp_path, clock)
 
 
 def _levels(lines: list[dict[str, Any]]) -> list[str]:
     return [line["log_level"] for line in lines]
 
 
-async def test_nothing_is_said_while_all_is_well(site: _Site) -> None:
+def _silent(lines: list[dict[str, Any]]) -> set[str]:
+    return {line["tenant"] for line in lines}
+
+
+def test_nothing_is_said_while_all_is_well(site: _Site) -> None:
     site.spend(1_000)
     assert site.look() == []
 
 
-async def test_half_of_the_budget_is_a_warning_and_four_fifths_an_error(site: _Site) -> None:
+def test_half_of_the_budget_is_a_warning_and_four_fifths_an_error(site: _Site) -> None:
     said = []
     for share in (0.49, 0.01, 0.0, 0.29, 0.01, 0.0):
         site.spend(round(share * 4 * 9_500))
@@ -75,95 +90,188 @@ async def test_half_of_the_budget_is_a_warning_and_four_fifths_an_error(site: _S
     assert said == [[], ["warning"], [], [], ["error"], []]
 
 
-async def test_error_names_the_kind_and_the_share(site: _Site) -> None:
+def test_error_names_the_kind_and_the_share(site: _Site) -> None:
     site.spend(4 * 9_500)
     (line,) = site.look()
     assert (line["log_level"], line["kind"], line["used_ratio"]) == ("error", "timeout", 1.0)
+    assert site.look() == []
 
 
-async def test_alarm_is_raised_anew_after_its_cause_had_gone(site: _Site) -> None:
+def test_alarm_is_raised_again_after_its_cause_had_gone(site: _Site) -> None:
     site.spend(round(0.6 * 4 * 9_500))
     assert _levels(site.look()) == ["warning"]
     site.clock.now_s += 24 * 3600
-    site.metrics.seen("north", site.clock.now_s)
-    site.metrics.seen("south", site.clock.now_s)
+    site.hear("north")
+    site.hear("south")
     assert site.look() == []
     site.spend(round(0.6 * 4 * 9_500))
     assert _levels(site.look()) == ["warning"]
 
 
-async def test_silent_tenant_is_named_once_until_it_speaks_again(site: _Site) -> None:
-    site.metrics.seen("north", _NOW_S)
+def test_silent_tenant_is_named_once_until_it_speaks_again(site: _Site) -> None:
+    site.hear("north")
     site.clock.now_s += _SILENCE_S - 1
     assert site.look() == []
-    site.metrics.seen("south", site.clock.now_s)
+    site.hear("south")
     site.clock.now_s += 1
     (line,) = site.look()
     assert (line["log_level"], line["tenant"], line["hours"]) == ("error", "north", 1.0)
     assert site.look() == []
-    site.metrics.seen("north", site.clock.now_s)
+    site.hear("north")
     assert site.look() == []
     site.clock.now_s += _SILENCE_S
-    assert {line["tenant"] for line in site.look()} == {"north", "south"}
+    assert _silent(site.look()) == {"north", "south"}
 
 
-async def test_tenant_that_never_spoke_is_silent_since_the_start(site: _Site) -> None:
+def test_tenant_that_never_spoke_is_silent_since_the_start(site: _Site) -> None:
     site.clock.now_s += _SILENCE_S
-    assert {line["tenant"] for line in site.look()} == {"north", "south"}
+    assert _silent(site.look()) == {"north", "south"}
 
 
-async def test_next_process_knows_what_the_last_one_saw(bench: SpoolBench, clock: _Clock) -> None:
-    first = _Site(bench, clock)
+def test_notices_do_not_hide_that_live_events_are_silent(site: _Site) -> None:
+    site.hear("north")
+    site.clock.now_s += _SILENCE_S
+    for tenant in ("north", "south", "west"):
+        site.hear(tenant, "pns")
+    assert _silent(site.look()) == {"north", "south"}
+
+
+async def test_next_process_knows_what_the_last_one_saw(tmp_path: Path, clock: _Clock) -> None:
+    first = _Site(tmp_path, clock)
     first.spend(100)
-    first.metrics.seen("north", _NOW_S - 1_800)
-    first.metrics.seen("gone", _NOW_S)
-    await first.watch.remember()
-    second = _Site(bench, clock)
-    await second.watch._recall()
-    assert second.metrics.last_event == {"north": _NOW_S - 1_800}
+    first.metrics.seen("north", "live-events", _NOW_S - 1_800)
+    first.metrics.seen("west", "pns", _NOW_S - 60)
+    first.hear("gone")
+    await first.alarms.remember()
+    second = _Site(tmp_path, clock)
+    second.alarms.recall()
+    assert second.metrics.last_event == {
+        "north": {"live-events": _NOW_S - 1_800},
+        "west": {"pns": _NOW_S - 60},
+    }
     ratios = [s.metrics.canvas_budget.used_ratio("timeout", _NOW_S) for s in (first, second)]
     assert ratios[0] == ratios[1] > 0
     clock.now_s += 1_800
-    assert [line["tenant"] for line in second.look()] == ["north"]
+    assert _silent(second.look()) == {"north"}
+    assert second.failures == 0
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        "",
-        "{",
-        "{}",
-        '{"canvas_budget": 7}',
-        "[]",
-        '{"last_event": {"north": "x"}}',
-    ],
-)
-async def test_note_that_nobody_can_read_stops_nobody(
-    site: _Site, bench: SpoolBench, note: str
+async def test_time_to_come_does_not_hide_a_silence(tmp_path: Path, clock: _Clock) -> None:
+    clock.now_s += 1_000_000
+    wrong = _Site(tmp_path, clock)
+    wrong.hear("north")
+    await wrong.alarms.remember()
+    clock.now_s = _NOW_S
+    site = _Site(tmp_path, clock)
+    site.alarms.recall()
+    clock.now_s += _SILENCE_S
+    assert _silent(site.look()) == {"north", "south"}
+
+
+async def test_file_is_for_its_owner_alone(site: _Site, tmp_path: Path) -> None:
+    await site.alarms.remember()
+    assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+UNDECODABLE = {
+    "empty": b"",
+    "cut": b"{",
+    "of another form": b"[]",
+    "budget no mapping": b'{"canvas_budget": 7}',
+    "bucket no number": b'{"canvas_budget": {"timeout": {"x": 1}}}',
+    "bucket of many digits": b'{"canvas_budget": {"timeout": {"%s": 1}}}' % (b"9" * 5_000),
+    "count below zero": b'{"canvas_budget": {"timeout": {"1": -1}}}',
+    "time a text": b'{"last_event": {"north": {"pns": "x"}}}',
+    "time beyond a double": b'{"last_event": {"north": {"pns": 1e999}}}',
+    "source unknown": b'{"last_event": {"north": {"post": 1.0}}}',
+    "not UTF-8": b'{"last_event": {"\xff": {"pns": 1.0}}}',
+    "nested deeply": b'{"x": ' + b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", UNDECODABLE.values(), ids=UNDECODABLE)
+async def test_file_that_nobody_can_read_is_said_counted_and_replaced(
+    site: _Site, tmp_path: Path, content: bytes
 ) -> None:
-    await bench.spool.keep_note("watch", note)
-    await site.watch._recall()
-    assert site.metrics.last_event == {}
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with capture_logs() as lines:
+        site.alarms.recall()
+    assert _levels(list(map(dict, lines))) == ["warning"]
+    assert (site.failures, site.metrics.last_event) == (1, {})
+    site.hear("north")
+    await site.alarms.remember()
+    after = _Site(tmp_path, site.clock)
+    after.alarms.recall()
+    assert after.metrics.last_event == {"north": {"live-events": _NOW_S}}
 
 
-async def test_run_recalls_looks_and_remembers(
-    bench: SpoolBench, clock: _Clock, monkeypatch: pytest.MonkeyPatch
+def test_file_that_may_not_be_read_is_said_and_counted(site: _Site, tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    with capture_logs() as lines:
+        site.alarms.recall()
+    assert [line["log_level"] for line in lines] == ["warning"]
+    assert site.failures == 1
+
+
+async def test_file_that_cannot_be_written_is_counted_each_time_and_said_once_per_trouble(
+    site: _Site, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(watch_module, "_LOOK_EVERY_S", 0.002)
-    first = _Site(bench, clock)
-    first.metrics.seen("north", _NOW_S - 10)
-    await first.watch.remember()
-    second = _Site(bench, clock)
-    running = asyncio.create_task(second.watch.run())
-    await until(lambda: "north" in second.metrics.last_event)
-    second.metrics.seen("south", _NOW_S)
-    third = _Site(bench, clock)
+    file = tmp_path / FILE_NAME
+    with capture_logs() as lines:
+        for writable in (False, False, True, False):
+            if writable:
+                file.rmdir()
+            elif not file.is_dir():
+                file.unlink(missing_ok=True)
+                file.mkdir()
+            await site.alarms.remember()
+    assert [line["log_level"] for line in lines] == ["warning", "warning"]
+    assert site.failures == 3
 
-    async def knows_both() -> bool:
-        await third.watch._recall()
-        return set(third.metrics.last_event) == {"north", "south"}
 
-    await until(knows_both)
+async def test_disk_that_does_not_answer_is_not_waited_for(
+    site: _Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, writes = threading.Event(), list[Any]()
+
+    def write(path: Path, state: Any) -> None:
+        writes.append(state)
+        answers.wait(10)
+
+    monkeypatch.setattr(alarms_module, "_WRITE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(state_file, "write", write)
+    await site.alarms.remember()
+    await site.alarms.remember()
+    assert (site.failures, len(writes)) == (2, 1)
+    answers.set()
+    monkeypatch.setattr(alarms_module, "_WRITE_TIMEOUT_S", 10)
+    await site.alarms.remember()
+    await site.alarms.remember()
+    assert (site.failures, len(writes)) == (2, 2)
+
+
+async def test_run_looks_and_remembers(
+    tmp_path: Path, clock: _Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alarms_module, "_LOOK_EVERY_S", 0.002)
+    first = _Site(tmp_path, clock)
+    first.spend(4 * 9_500)
+    with capture_logs() as lines:
+        running = asyncio.create_task(first.alarms.run())
+        await _until_known(tmp_path, {})
+        first.hear("south")
+        await _until_known(tmp_path, {"south": {"live-events": _NOW_S}})
     running.cancel()
     await asyncio.wait([running])
     assert running.cancelled()
+    assert [line["log_level"] for line in lines] == ["error"]
+
+
+async def _until_known(directory: Path, expected: dict[str, dict[str, float]]) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            later = _Site(directory, _Clock())
+            later.alarms.recall()
+            if (directory / FILE_NAME).exists() and later.metrics.last_event == expected:
+                return
+            await asyncio.sleep(0.002)

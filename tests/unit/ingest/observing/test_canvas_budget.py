@@ -61,12 +61,12 @@ def test_next_process_goes_on_where_the_last_one_was() -> None:
     second = _spent(4)
     second.load(first.dump())
     assert second.used_ratio("error", _NOW_S) == pytest.approx(44 / 4 / 28_000)
-    assert second.dump()["error"] == {str(int(_NOW_S // 600)): 44}
+    assert second.dump()["error"] == {int(_NOW_S // 600): 44}
 
 
 @pytest.mark.parametrize(
     "dumped",
-    [{}, {"error": {}}, {"error": {"²": 1}}, {"error": {"text": 1}}, {"other": {"5": 1}}],
+    [{}, {"error": {}}, {"other": {5: 1}}],
 )
 def test_what_is_no_dump_counts_nothing(dumped: Any) -> None:
     budget = _spent(4)

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from ingest.normalising import normalise
 from ingest.observing import drift_store
 from ingest.observing.drift import MAX_NAMES, OTHER, Drift, Sighting, Unknown, bounded, shape_of
-from ingest.observing.drift_store import add, keeping, read
+from ingest.observing.drift_store import DriftStore, add, read
 from ingest.observing.metrics import Metrics
 from tests.contract.golden import RECEIVED_AT, examples, verified
 from tests.emulator.school import timed
@@ -158,8 +159,8 @@ class TestFile:
         assert len(read(path)) == MAX_NAMES + 1
         assert read(path)[Unknown("pns", OTHER)].count == MAX_NAMES
 
-    @pytest.mark.parametrize("damage", [b"", b"{", b'[{"unknown": 1}]', b"\xff"])
-    def test_damaged_file_is_begun_anew(self, path: Path, damage: bytes) -> None:
+    @pytest.mark.parametrize("damage", [b"", b"{", b'[{"unknown": 1}]', b"\xff", b"[" * 100_000])
+    def test_damaged_file_is_replaced(self, path: Path, damage: bytes) -> None:
         path.parent.mkdir()
         path.write_bytes(damage)
         add(path, {COLOUR: Sighting(1, "a", "a", None)})
@@ -167,25 +168,52 @@ class TestFile:
 
     async def test_what_is_seen_is_written_while_the_receiver_runs(self, path: Path) -> None:
         drift = Drift()
-        async with keeping(drift, path, every_s=0.01):
-            drift.see(_at(1, colour="red"))
-            await _until(lambda: COLOUR in read(path))
-            drift.see(_at(2, colour="red"))
+        store = _store(drift, path)
+        running = asyncio.create_task(store.run())
+        drift.see(_at(1, colour="red"))
+        await _until(lambda: COLOUR in read(path))
+        running.cancel()
+        await asyncio.wait([running])
+        drift.see(_at(2, colour="red"))
+        await store.close()
         assert read(path)[COLOUR].count == 2
         assert "red" not in str(read(path))
 
     async def test_nothing_is_written_while_nothing_is_new(self, path: Path) -> None:
-        async with keeping(Drift(), path, every_s=0.01):
-            await asyncio.sleep(0.05)
-        assert read(path) == {}
-
-    async def test_directory_that_cannot_be_written_stops_nothing(self, path: Path) -> None:
-        path.parent.parent.joinpath("data").write_text("a file where a directory should be")
         drift = Drift()
-        async with keeping(drift, path, every_s=0.01):
-            drift.see(_at(1, colour="red"))
-            await asyncio.sleep(0.05)
-        assert drift.seen().keys() == {COLOUR}
+        store = _store(drift, path)
+        await store.write()
+        assert read(path) == {}
+        drift.see(_at(1, colour="red"))
+        await store.write()
+        add(path, {COLOUR: Sighting(1, "a", "a", None)})
+        await store.write()
+        assert read(path)[COLOUR].count == 2
+
+    async def test_file_that_cannot_be_written_is_counted_and_written_later(
+        self, path: Path
+    ) -> None:
+        path.parent.write_text("a file where a directory should be")
+        drift, failures = Drift(), list[str]()
+        store = _store(drift, path, failures)
+        drift.see(_at(1, colour="red"))
+        with capture_logs() as lines:
+            await store.write()
+            await store.write()
+        assert failures == ["drift.json", "drift.json"]
+        assert [line["log_level"] for line in lines] == ["warning"]
+        path.parent.unlink()
+        await store.write()
+        assert read(path)[COLOUR].count == 1
+
+    def test_file_is_for_its_owner_alone(self, path: Path) -> None:
+        add(path, {COLOUR: Sighting(1, "a", "a", None)})
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def _store(drift: Drift, path: Path, failures: list[str] | None = None) -> DriftStore:
+    failed = (failures if failures is not None else []).append
+    return DriftStore(drift, path, every_s=0.01, failed=failed)
 
 
 async def _until(holds: Callable[[], bool]) -> None:

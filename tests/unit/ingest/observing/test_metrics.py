@@ -22,8 +22,8 @@ def _used() -> Metrics:
         entry.accepted(Receipt(outcome="quarantined", event_id=None, reason="expired"))
     metrics.enter("live-events")
     metrics.durable("live-events", 0.004)
-    metrics.seen("north-campus", 1_790_000_000.5)
-    metrics.seen("north-campus", 1_790_000_000.0)  # deferred, and older
+    metrics.seen("north-campus", "pns", 1_790_000_000.5)
+    metrics.seen("north-campus", "live-events", 1_790_000_000.0)  # deferred, and older
     metrics.aborted("too_large")
     metrics.ignored_members(2)
     metrics.watch_keys(lambda: {"https://issuer.example.edu": 12.5})

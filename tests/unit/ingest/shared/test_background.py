@@ -1,9 +1,12 @@
 """Background tasks: restarted and counted, or the end of the process."""
 
 import asyncio
+import contextlib
 
 import pytest
+from structlog.testing import capture_logs
 
+from ingest.shared import background as background_module
 from ingest.shared.background import Background, TaskEnded
 
 
@@ -39,8 +42,8 @@ async def test_task_that_returns_is_done() -> None:
     assert restarted == []
 
 
-@pytest.mark.parametrize("error", [None, RuntimeError("disk")])
-async def test_end_of_a_needed_task_is_told(error: Exception | None) -> None:
+@pytest.mark.parametrize("error", [None, RuntimeError("disk"), asyncio.CancelledError()])
+async def test_end_of_a_needed_task_is_told(error: BaseException | None) -> None:
     async def work() -> None:
         if error is not None:
             raise error
@@ -71,3 +74,101 @@ async def test_tasks_end_with_the_block_the_last_one_first() -> None:
     assert ended == ["second", "first"]
     assert not waiting.done()
     waiting.cancel()
+
+
+async def test_cancellation_of_what_a_task_awaits_is_a_failure_like_others() -> None:
+    restarted: list[str] = []
+    steady = asyncio.Event()
+    shared = asyncio.get_running_loop().create_future()
+    shared.cancel()
+
+    async def work() -> None:
+        if not restarted:
+            await shared
+        steady.set()
+        await asyncio.Event().wait()
+
+    async with Background(restarted=restarted.append, first_pause_s=0.001) as background:
+        background.start("keys", work)
+        await steady.wait()
+    assert restarted == ["keys"]
+
+
+async def test_guarded_work_is_done_while_the_needed_ones_run() -> None:
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    async def seven() -> int:
+        return 7
+
+    async with Background() as background:
+        background.start("drainer", work, needed=True)
+        assert await background.guard(seven()) == 7
+
+
+async def test_guarded_work_ends_with_a_needed_task() -> None:
+    given_up = asyncio.Event()
+
+    async def work() -> None:
+        raise RuntimeError
+
+    async def long() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    async with Background() as background:
+        background.start("drainer", work, needed=True)
+        with pytest.raises(TaskEnded, match=r"^drainer$"):
+            await background.guard(long())
+        await given_up.wait()
+
+
+async def test_failure_of_guarded_work_is_its_own() -> None:
+    async def work() -> None:
+        raise ValueError("mine")
+
+    async with Background() as background:
+        with pytest.raises(ValueError, match="mine"):
+            await background.guard(work())
+
+
+async def test_task_that_does_not_stop_is_named_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_module, "_STOP_TIMEOUT_S", 0.01)
+    may_end, began = asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> None:
+        began.set()
+        while not may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await may_end.wait()
+
+    with capture_logs() as lines:
+        async with Background() as background:
+            background.start("drainer", stubborn)
+            await began.wait()
+    may_end.set()
+    assert [line["task"] for line in lines] == ["drainer"]
+
+
+async def test_failure_while_stopping_is_said_and_stops_nobody_else() -> None:
+    began, ended = asyncio.Semaphore(0), asyncio.Event()
+
+    async def work(fails: bool) -> None:
+        began.release()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+            if fails:
+                raise RuntimeError
+
+    with capture_logs() as lines:
+        async with Background() as background:
+            background.start("drainer", lambda: work(False), needed=True)
+            background.start("keys", lambda: work(True))
+            await began.acquire()
+            await began.acquire()
+    assert [(line["task"], line["cause"]) for line in lines] == [("keys", "RuntimeError")]
+    assert ended.is_set()
