@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from ingest.contract.quarantine import QuarantineReason
-from ingest.values import Claims
+from ingest.values import TokenClaims
 
 
 class Refusal(Exception):
@@ -101,10 +101,10 @@ class Uncheckable(Exception):
 class Unusable(Exception):
     """Authentic, yet it cannot enter a trusted topic; it is kept in quarantine.
 
-    `claims` is None where they cannot be read; `claims.tenant` is empty where no tenant is known.
+    `claims` are Claims where a tenant is known, and None where they cannot be read.
     """
 
-    def __init__(self, reason: QuarantineReason, claims: Claims | None = None) -> None:
+    def __init__(self, reason: QuarantineReason, claims: TokenClaims | None = None) -> None:
         super().__init__(reason)
         self.reason: QuarantineReason = reason
         self.claims = claims

@@ -1,23 +1,28 @@
-"""The trip of one event, in one function: verify, normalise, deliver."""
+"""The trip of one event, in one function: verify, normalise, publish."""
 
 import contextlib
 import time
 
+import structlog
+
 from ingest.contract.codec import encode
 from ingest.contract.envelope import Source
 from ingest.contract.quarantine import quarantine_record
+from ingest.contract.record import Record
 from ingest.contract.topics import MAX_RECORD_BYTES
-from ingest.errors import RecordTooLarge, Refusal, Uncheckable, Unusable
+from ingest.errors import RecordTooLarge, Refusal, TooLarge, Uncheckable, Unusable
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from ingest.normalising.values import rfc3339
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
-from ingest.publishing.publisher import Publisher
+from ingest.publishing.publisher import Landed, Publisher
 from ingest.spool.deferred import Deferred
-from ingest.values import Claims, Receipt, SignedRequest
+from ingest.values import Claims, EventState, Receipt, SignedRequest
 from ingest.verifying.token import bare
 from ingest.verifying.verifier import Verifier
+
+log = structlog.get_logger(__name__)
 
 
 class Intake:
@@ -78,9 +83,7 @@ class Intake:
         envelope = normalise(claims)
         record = encode(envelope, prefix=self._prefix, traceparent=request.traceparent)
         try:
-            if record.size_bytes > MAX_RECORD_BYTES:
-                raise RecordTooLarge
-            landed = await self._publisher.publish(record, source=claims.source)
+            landed = await self._publish(record, claims.source)
         except RecordTooLarge:
             raise Unusable("too_large_for_topic", claims) from None
         self._drift.see(envelope)
@@ -90,21 +93,37 @@ class Intake:
         return Receipt(outcome="published", event_id=envelope.event_id)
 
     async def _quarantine(self, request: SignedRequest, flaw: Unusable) -> Receipt:
-        metadata = {
-            "reason": flaw.reason,
-            "received_at": rfc3339(request.received_at),
-            "source": request.source,
-        }
-        known_id = None
-        if flaw.claims is not None:
-            known_id = metadata["event_id"] = event_id(flaw.claims)
-            if flaw.claims.tenant:
-                metadata["tenant"] = flaw.claims.tenant
-        record = quarantine_record(self._prefix, metadata, bare(request.token).decode("ascii"))
-        landed = await self._publisher.publish(record, source=request.source)
-        return Receipt(
-            outcome="quarantined",
-            event_id=known_id,
+        """Raises TooLarge where not even quarantine will ever take it."""
+        claims = flaw.claims
+        known_id = event_id(claims) if claims is not None else None
+        record = quarantine_record(
+            self._prefix,
+            bare(request.token).decode("ascii"),
             reason=flaw.reason,
-            held_in="spool" if landed == "spool" else None,
+            source=request.source,
+            received_at=rfc3339(request.received_at),
+            event_id=known_id,
+            tenant=claims.tenant if isinstance(claims, Claims) else None,
         )
+        try:
+            landed = await self._publish(record, request.source)
+        except RecordTooLarge:
+            log.error(
+                "authentic event refused, too large for quarantine:"
+                " check max.message.bytes of its topic",
+                topic=record.topic,
+                reason=flaw.reason,
+                size_bytes=record.size_bytes,
+            )
+            raise TooLarge("for quarantine") from None
+        held_in: EventState | None = "spool" if landed == "spool" else None
+        return Receipt(
+            outcome="quarantined", event_id=known_id, reason=flaw.reason, held_in=held_in
+        )
+
+    async def _publish(self, record: Record, source: Source) -> Landed:
+        """Where the record is, once it is durable. Raises RecordTooLarge before any log is asked
+        for what none would take: the spool would take it, and never be rid of it."""
+        if record.size_bytes > MAX_RECORD_BYTES:
+            raise RecordTooLarge
+        return await self._publisher.publish(record, source=source)

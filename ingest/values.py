@@ -10,7 +10,7 @@ from ingest.contract.envelope import Source
 Format = Literal["canvas", "caliper", "pns"]
 Outcome = Literal["published", "spooled", "deferred", "quarantined"]
 EventState = Literal["in_flight", "spool", "deferred"]
-"""Where an event is that has not been settled."""
+"""Where an event is whose outcome is not known yet."""
 EVENT_STATES: tuple[EventState, ...] = get_args(EventState)
 
 
@@ -33,8 +33,8 @@ class HugeNumber(str):
     __slots__ = ()
 
 
-class Claims(Struct, frozen=True, kw_only=True):
-    """What a verified token says, and whose it is.
+class TokenClaims(Struct, frozen=True, kw_only=True):
+    """What a token says. Whose it is nobody has said yet, and may be nobody's.
 
     `payload` holds all claims as signed. `irregular` marks JSON that only a lenient parser reads:
     NaN, lone surrogates, numbers out of range. `client_id` and `deployment_id` are set for notices.
@@ -43,12 +43,17 @@ class Claims(Struct, frozen=True, kw_only=True):
     source: Source
     format: Format
     issuer: str
-    tenant: str
     received_at: float
     payload: Mapping[str, Any]
     irregular: bool = False
     client_id: str | None = None
     deployment_id: str | None = None
+
+
+class Claims(TokenClaims, frozen=True, kw_only=True):
+    """What a verified token says, and whose it is."""
+
+    tenant: str
 
 
 class Receipt(Struct, frozen=True, kw_only=True):

@@ -27,6 +27,9 @@ Decision = Literal["released", "dropped"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 
 
+_HEADERS = {"event_id": "ce_id", "received_at": "ce_receivedtime", "tenant": "ce_tenant"}
+
+
 class Unreadable(ValueError):
     """A record of the quarantine topic that is not as we write them; the text says why."""
 
@@ -55,27 +58,38 @@ class Decided(Struct, frozen=True, kw_only=True):
     at: str
 
 
-def unpublishable(prefix: str, record: Record, *, reason: QuarantineReason, source: str) -> Record:
-    """A quarantine record for a record whose token is gone: `record` has the place of `token`.
+def quarantine_record(
+    prefix: str,
+    content: str | Record,
+    *,
+    reason: QuarantineReason,
+    source: Source,
+    received_at: str | None = None,
+    event_id: str | None = None,
+    tenant: str | None = None,
+) -> Record:
+    """A record `{"metadata": {event_id?, reason, received_at, source, tenant?}, "token": …}`.
 
-    Its members are topic, key, headers (pairs of texts) and value, key and value as text.
+    `content` is the token, or a finished record whose token is gone: then `record` has the place
+    of `token`, with topic, key, headers (pairs of texts) and value, key and value as text, and its
+    headers tell what is not given here. `received_at` is RFC 3339 text. The key is the event id, or
+    else the token's SHA-256, so that later decisions about one token share its key.
     """
-    headers = {name: value.decode() for name, value in record.headers}
-    known = {"event_id": "ce_id", "received_at": "ce_receivedtime", "tenant": "ce_tenant"}
-    metadata = {name: headers[header] for name, header in known.items() if header in headers}
-    content = {
-        "topic": record.topic,
-        "key": record.key.decode(),
-        "headers": list(headers.items()),
-        "value": record.value.decode(),
-    }
+    said = {"event_id": event_id, "received_at": received_at, "tenant": tenant}
+    if isinstance(content, Record):
+        headers = {name: value.decode() for name, value in content.headers}
+        said = {name: value or headers.get(_HEADERS[name]) for name, value in said.items()}
+        kept: dict[str, Any] = {"record": _members(content)}
+        key = content.key
+    else:
+        kept = {"token": content}
+        key = hashlib.sha256(content.encode()).hexdigest().encode()
+    metadata = {name: value for name, value in said.items() if value}
     return Record(
         topic=quarantine_topic(prefix),
-        key=metadata.get("event_id", "").encode() or record.key,
+        key=metadata.get("event_id", "").encode() or key,
         headers=(CONTENT_TYPE,),
-        value=orjson.dumps(
-            {"metadata": {**metadata, "reason": reason, "source": source}, "record": content}
-        ),
+        value=orjson.dumps({"metadata": {**metadata, "reason": reason, "source": source}, **kept}),
     )
 
 
@@ -84,21 +98,6 @@ def reason_of(record: Record, prefix: str) -> str | None:
     if record.topic != quarantine_topic(prefix):
         return None
     return str(orjson.loads(record.value).get("metadata", {}).get("reason", ""))
-
-
-def quarantine_record(prefix: str, metadata: Mapping[str, str], token: str) -> Record:
-    """A record `{"metadata": {event_id?, reason, received_at, source, tenant?}, "token": …}`.
-
-    Its key is the event id, or the token's SHA-256 where there is none, so that later decisions
-    about one token share its key.
-    """
-    key = metadata.get("event_id") or hashlib.sha256(token.encode()).hexdigest()
-    return Record(
-        topic=quarantine_topic(prefix),
-        key=key.encode(),
-        headers=(CONTENT_TYPE,),
-        value=orjson.dumps({"metadata": metadata, "token": token}),
-    )
 
 
 def decision_record(prefix: str, key: bytes, decision: Decision, *, at: str) -> Record:
@@ -112,6 +111,16 @@ def decision_record(prefix: str, key: bytes, decision: Decision, *, at: str) -> 
         headers=(CONTENT_TYPE,),
         value=orjson.dumps({"decision": decision, "at": at}),
     )
+
+
+def _members(record: Record) -> dict[str, Any]:
+    """A record as JSON values; `_record` reads them back."""
+    return {
+        "topic": record.topic,
+        "key": record.key.decode(),
+        "headers": [(name, value.decode()) for name, value in record.headers],
+        "value": record.value.decode(),
+    }
 
 
 def read_quarantine(stored: StoredRecord) -> Quarantined | Decided:

@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 
 from ingest.contract import lti
-from ingest.values import Claims
+from ingest.values import TokenClaims
 
 _OF_THE_TOKEN = frozenset({"iat", "exp", "nonce", "sendTime"})
 
 
-def event_id(claims: Claims) -> str:
+def event_id(claims: TokenClaims) -> str:
     """64 lower-case hex digits: the SHA-256 of what makes the event itself, as it was signed."""
     return hashlib.sha256(canonical_json(_identity(claims), irregular=claims.irregular)).hexdigest()
 
@@ -32,7 +32,7 @@ def canonical_json(value: Any, *, irregular: bool = False) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _identity(claims: Claims) -> list[Any]:
+def _identity(claims: TokenClaims) -> list[Any]:
     payload = claims.payload
     if claims.format == "pns":
         notice = payload.get(lti.NOTICE)
@@ -50,7 +50,7 @@ def _identity(claims: Claims) -> list[Any]:
     return ["canvas", claims.issuer, subscription_id, payload.get("metadata"), payload.get("body")]
 
 
-def _without_token(claims: Claims) -> dict[str, Any]:
+def _without_token(claims: TokenClaims) -> dict[str, Any]:
     return {name: value for name, value in claims.payload.items() if name not in _OF_THE_TOKEN}
 
 

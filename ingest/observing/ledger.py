@@ -14,9 +14,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ingest.contract.envelope import SOURCES, Source
-from ingest.errors import Refusal, Rejection, TenantNotAllowed
+from ingest.errors import Refusal, Rejection, TenantNotAllowed, TooLarge
 from ingest.observing.canvas_budget import CanvasBudget
 from ingest.values import EVENT_STATES, EventState, Receipt
+
+# rejections of what was authentic all the same
+_AUTHENTIC = (TenantNotAllowed, TooLarge)
 
 
 class Ledger:
@@ -104,7 +107,7 @@ class LedgerEntry:
         """Whether Canvas will try again and count it: no 2xx for an event that may be genuine."""
         if self._budget is None or self._source != "live-events":
             return False
-        return isinstance(error, TenantNotAllowed) or not isinstance(error, Rejection)
+        return isinstance(error, _AUTHENTIC) or not isinstance(error, Rejection)
 
     def _decision(self, error: BaseException | None) -> Decision:
         receipt = self._receipt

@@ -153,7 +153,7 @@ class Drainer:
 
     async def _quarantine(self, record: Record, held: Held) -> Outcome | None:
         """A record that its topic will never take goes to quarantine, now or later."""
-        kept = quarantine.unpublishable(
+        kept = quarantine.quarantine_record(
             self._prefix, record, reason="too_large_for_topic", source=held.source
         )
         pause_s = _QUARANTINE_AGAIN_AFTER_S

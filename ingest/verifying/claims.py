@@ -12,7 +12,7 @@ from ingest.contract import lti
 from ingest.contract.caliper import extensions
 from ingest.contract.envelope import Source
 from ingest.errors import Malformed, Unusable
-from ingest.values import Claims, Format
+from ingest.values import Format, TokenClaims
 
 
 def format_of(payload: Mapping[str, Any], source: Source) -> Format:
@@ -63,7 +63,7 @@ def check_is_notice(payload: Mapping[str, Any]) -> None:
         raise Malformed("no notice claim")
 
 
-def check_time(claims: Claims, leeway_s: float) -> None:
+def check_time(claims: TokenClaims, leeway_s: float) -> None:
     """Raises Unusable outside the token's own time, as it was when the token arrived.
 
     `iat` is never a ground for refusal.
@@ -76,7 +76,7 @@ def check_time(claims: Claims, leeway_s: float) -> None:
         raise Unusable("expired", claims)
 
 
-def check_form(claims: Claims) -> None:
+def check_form(claims: TokenClaims) -> None:
     """Raises Unusable where the rest of the way could not tell what the event is."""
     payload = claims.payload
     if not all(isinstance(payload.get(name, ""), str) for name in ("sub", "jti")):

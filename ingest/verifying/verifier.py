@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from msgspec.structs import replace
+from msgspec import structs
 
 from ingest.contract import lti
 from ingest.contract.envelope import Source
@@ -25,7 +25,7 @@ from ingest.errors import (
     Unusable,
     WrongIssuer,
 )
-from ingest.values import Claims, SignedRequest
+from ingest.values import Claims, SignedRequest, TokenClaims
 from ingest.verifying.claims import (
     check_form,
     check_is_notice,
@@ -68,30 +68,30 @@ class Verifier:
     async def verify(self, request: SignedRequest) -> Claims:
         """Raises a Refusal, Unusable for an authentic token that belongs in quarantine, or
         Uncheckable for one of our tenants' whose key cannot be had now."""
-        token, claims, keys = self._opened(request)
+        token, said, keys = self._opened(request)
         kid = token.header.kid
         try:
             key = keys.known(kid) or await keys.find(kid)
         except KeysUnavailable as error:
-            raise self._uncheckable(claims) from error
+            raise self._uncheckable(said) from error
         except Overloaded:
             if request.source == "pns":  # Canvas sends a notice only once
-                raise self._uncheckable(claims) from None
+                raise self._uncheckable(said) from None
             raise
-        return self._judged(token, claims, key)
+        return self._judged(token, said, key)
 
     def verify_deferred(self, request: SignedRequest) -> Claims:
         """The same for a token that was Uncheckable once, after its issuer's keys were fetched.
 
         No key may mean that its key has left the key set meanwhile, so that is Unusable.
         """
-        token, claims, keys = self._opened(request)
+        token, said, keys = self._opened(request)
         key = keys.known(token.header.kid)
         if key is None:
             if keys.failing:
                 raise Uncheckable
             raise Unusable("key_gone")
-        return self._judged(token, claims, key)
+        return self._judged(token, said, key)
 
     def verify_again(
         self,
@@ -107,7 +107,7 @@ class Verifier:
         `expired` waives the time check, `tenant_unknown` takes `tenant`, and `key_gone` takes `key`
         where the set has none; the other reasons waive nothing.
         """
-        token, claims, keys = self._opened(request)
+        token, said, keys = self._opened(request)
         known = keys.known(token.header.kid) or (key if waived == "key_gone" else None)
         if known is None:
             if keys.failing or keys.fetched_at is None:
@@ -116,11 +116,11 @@ class Verifier:
         if not is_signed(token, known):
             raise BadSignature("signature")
         try:
-            claims = self._admitted(claims)
+            claims = self._admitted(said)
         except Unusable:
             if waived != "tenant_unknown" or tenant is None:
                 raise
-            claims = replace(claims, tenant=tenant)
+            claims = _of(tenant, said)
         try:
             check_time(claims, self._leeway_s)
         except Unusable as flaw:
@@ -129,8 +129,8 @@ class Verifier:
         check_form(claims)
         return claims
 
-    def _opened(self, request: SignedRequest) -> tuple[Token, Claims, KeySource]:
-        """The token taken apart; nothing of it is trusted yet, and no tenant is named."""
+    def _opened(self, request: SignedRequest) -> tuple[Token, TokenClaims, KeySource]:
+        """The token taken apart; nothing of it is trusted yet."""
         token = read_token(request.token)
         try:
             payload, irregular = read_claims(token.payload)
@@ -138,26 +138,25 @@ class Verifier:
             raise self._unreadable(token, request.source) from error
         keys = self._keys_of(payload, request.source)
         is_notice = request.source == "pns"
-        claims = Claims(
+        said = TokenClaims(
             source=request.source,
             format=format_of(payload, request.source),
             issuer=keys.issuer,
-            tenant="",
             received_at=request.received_at,
             payload=payload,
             irregular=irregular,
             client_id=client_id_of(payload) if is_notice else None,
             deployment_id=text(payload.get(lti.DEPLOYMENT_ID)) if is_notice else None,
         )
-        return token, claims, keys
+        return token, said, keys
 
-    def _judged(self, token: Token, claims: Claims, key: RSAPublicKey) -> Claims:
+    def _judged(self, token: Token, said: TokenClaims, key: RSAPublicKey) -> Claims:
         """All checks from the signature on."""
         if not is_signed(token, key):
             raise BadSignature("signature")
         if token.header.ignored:
             self._on_ignored_members(token.header.ignored)
-        claims = self._admitted(claims)
+        claims = self._admitted(said)
         check_time(claims, self._leeway_s)
         check_form(claims)
         return claims
@@ -173,10 +172,10 @@ class Verifier:
             return NotDurable("no keys to judge it by")
         return Malformed("claims are not JSON")
 
-    def _uncheckable(self, claims: Claims) -> Uncheckable | NotDurable:
+    def _uncheckable(self, said: TokenClaims) -> Uncheckable | NotDurable:
         """Kept only if it would be ours: others must not fill our disk."""
         try:
-            self._tenant_of(claims)
+            self._tenant_of(said)
         except (TenantNotAllowed, TenantUnknown):
             return NotDurable("the key source does not answer")
         return Uncheckable("the key source does not answer")
@@ -188,27 +187,31 @@ class Verifier:
             raise WrongIssuer("not an issuer of this endpoint")
         return keys
 
-    def _admitted(self, claims: Claims) -> Claims:
+    def _admitted(self, said: TokenClaims) -> Claims:
         """The claims with the tenant that pins them."""
         try:
-            tenant = self._tenant_of(claims)
+            tenant = self._tenant_of(said)
         except TenantUnknown:
-            if self._may_keep_unknown_tenant(claims.received_at):
-                raise Unusable("tenant_unknown", claims) from None
+            if self._may_keep_unknown_tenant(said.received_at):
+                raise Unusable("tenant_unknown", said) from None
             raise TenantNotAllowed("no tenant, and the hour's allowance is used up") from None
-        if claims.source == "pns":
-            check_is_notice(claims.payload)
-        return replace(claims, tenant=tenant)
+        if said.source == "pns":
+            check_is_notice(said.payload)
+        return _of(tenant, said)
 
-    def _tenant_of(self, claims: Claims) -> str:
+    def _tenant_of(self, said: TokenClaims) -> str:
         """Raises TenantNotAllowed, or TenantUnknown where nothing names one."""
-        if claims.source == "pns":
-            if claims.client_id is None:
+        if said.source == "pns":
+            if said.client_id is None:
                 raise TenantNotAllowed("names no single client")
-            return self._tenants.of_notice(claims.issuer, claims.client_id, claims.deployment_id)
+            return self._tenants.of_notice(said.issuer, said.client_id, said.deployment_id)
         return self._tenants.of_live_event(
-            root_account_uuid_of(claims.payload), subscription_id_of(claims.payload)
+            root_account_uuid_of(said.payload), subscription_id_of(said.payload)
         )
+
+
+def _of(tenant: str, said: TokenClaims) -> Claims:
+    return Claims(**structs.asdict(said), tenant=tenant)
 
 
 def is_signed(token: Token, key: RSAPublicKey) -> bool:

@@ -292,7 +292,9 @@ async def test_claims_that_nobody_can_read_are_kept_if_the_signature_is_genuine(
         answer = await site.post(LIVE, token)
         said = {"outcome": "quarantined", "reason": "unreadable_claims"}
         assert (answer.status, answer.json()) == (202, said), payload[:20]
-        key = quarantine_record("canvas", {}, token.decode()).key
+        key = quarantine_record(
+            "canvas", token.decode(), reason="unreadable_claims", source="live-events"
+        ).key
         assert key in {r.key for r in site.log() if r.topic == quarantine_topic("canvas")}
 
 

@@ -18,12 +18,11 @@ from ingest.contract.quarantine import (
     quarantine_record,
     read_quarantine,
     reason_of,
-    unpublishable,
 )
 from ingest.contract.record import Record, StoredRecord
 
 _PREFIX = "campus"
-_METADATA = {
+_METADATA: dict[str, Any] = {
     "reason": "expired",
     "received_at": "2026-09-21T14:13:20.000Z",
     "source": "pns",
@@ -52,7 +51,7 @@ def _raw(value: Any) -> StoredRecord:
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_token_is_read_back_with_all_that_is_known_of_it(reason: QuarantineReason) -> None:
-    record = quarantine_record(_PREFIX, {**_METADATA, "reason": reason}, "a.b.c")
+    record = quarantine_record(_PREFIX, "a.b.c", **{**_METADATA, "reason": reason})
     assert record.topic == "campus.quarantine.v1"
     assert read_quarantine(_stored(record)) == Quarantined(
         key=b"7e" * 32,
@@ -68,7 +67,7 @@ def test_token_is_read_back_with_all_that_is_known_of_it(reason: QuarantineReaso
 
 def test_token_without_an_id_is_kept_under_its_hash() -> None:
     metadata = {name: _METADATA[name] for name in ("reason", "received_at", "source")}
-    kept = read_quarantine(_stored(quarantine_record(_PREFIX, metadata, "a.b.c")))
+    kept = read_quarantine(_stored(quarantine_record(_PREFIX, "a.b.c", **metadata)))
     assert isinstance(kept, Quarantined)
     assert kept.key == hashlib.sha256(b"a.b.c").hexdigest().encode()
     assert (kept.event_id, kept.tenant) == (None, None)
@@ -86,11 +85,12 @@ def test_record_without_a_token_is_read_back_whole() -> None:
             ("ce_subject", "é".encode()),
         ),
     )
-    written = unpublishable(_PREFIX, record, reason="too_large_for_topic", source="live-events")
+    written = quarantine_record(_PREFIX, record, reason="too_large_for_topic", source="live-events")
     kept = read_quarantine(_stored(written))
     assert isinstance(kept, Quarantined)
     assert (kept.record, kept.token) == (record, None)
     assert (kept.key, kept.event_id, kept.tenant) == (b"id-1", "id-1", "north-campus")
+    assert kept.received_at == "2026-09-21T14:13:20.000Z"
     assert kept.reason == "too_large_for_topic"
 
 
@@ -130,6 +130,6 @@ def test_what_we_never_write_is_unreadable(value: Any) -> None:
 
 
 def test_damaged_record_is_unreadable() -> None:
-    sound = quarantine_record(_PREFIX, _METADATA, "a.b.c")
+    sound = quarantine_record(_PREFIX, "a.b.c", **_METADATA)
     with pytest.raises(Unreadable):
         read_quarantine(_stored(sound, damaged=True))

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from typing import Any, cast
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
+from ingest import intake as intake_module
 from ingest.contract.codec import decode
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.record import Record
@@ -18,6 +21,7 @@ from ingest.errors import (
     Overloaded,
     RecordTooLarge,
     Refusal,
+    TooLarge,
     Uncheckable,
     Unusable,
 )
@@ -25,9 +29,9 @@ from ingest.intake import Intake
 from ingest.normalising.identity import event_id
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
-from ingest.publishing.publisher import Publisher
+from ingest.publishing.publisher import Landed, Publisher
 from ingest.spool.deferred import Deferred
-from ingest.values import Claims, EventState, Receipt, SignedRequest
+from ingest.values import Claims, EventState, Receipt, SignedRequest, TokenClaims
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     NOW_S,
@@ -264,17 +268,18 @@ async def test_unreadable_claims_are_kept_under_the_tokens_hash() -> None:
 
 async def test_event_without_a_tenant_is_kept_without_one() -> None:
     claims = live_event()
-    nobody = Claims(
+    said = TokenClaims(
         source="live-events",
         format="canvas",
         issuer=claims.issuer,
-        tenant="",
         received_at=NOW_S,
         payload=claims.payload,
     )
-    trip = _Trip(Unusable("tenant_unknown", nobody))
-    await trip.intake.accept(request(_TOKEN))
-    assert "tenant" not in orjson.loads(trip.log.records[0].value)["metadata"]
+    trip = _Trip(Unusable("tenant_unknown", said))
+    receipt = await trip.intake.accept(request(_TOKEN))
+    metadata = orjson.loads(trip.log.records[0].value)["metadata"]
+    assert "tenant" not in metadata
+    assert metadata["event_id"] == receipt.event_id == event_id(claims)
 
 
 async def test_caliper_event_is_published_with_the_others_of_its_type() -> None:
@@ -334,6 +339,67 @@ async def test_record_that_its_topic_never_takes_is_kept_whole_in_quarantine() -
     assert orjson.loads(trip.log.records[0].value)["token"] == _TOKEN.decode()
     assert trip.settled("quarantined", "too_large_for_topic") == 1
     assert trip.ledger()["live-events"] == (1, 1)
+
+
+@pytest.mark.parametrize("answer", [live_event(), Unusable("expired", live_event())])
+async def test_event_that_not_even_quarantine_ever_takes_is_refused_and_said(
+    answer: Claims | Exception,
+) -> None:
+    trip = _Trip(answer)
+    trip.log.failure = RecordTooLarge()
+    with capture_logs() as lines, pytest.raises(TooLarge):
+        await trip.intake.accept(request(_TOKEN))
+    assert trip.settled("rejected", "too_large") == 1
+    assert trip.ledger()["live-events"] == (1, 1)
+    assert [line["log_level"] for line in lines] == ["error"]
+    # Canvas counts it against us, for it was genuine
+    assert trip.metrics.canvas_budget.used_ratio("error", time.time()) > 0
+
+
+async def test_what_no_log_would_take_is_never_handed_to_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake_module, "MAX_RECORD_BYTES", 400)
+    trip = _Trip(live_event())
+    trip.log.failure = AssertionError("the log was asked")
+    with pytest.raises(TooLarge):
+        await trip.intake.accept(request(_TOKEN))
+    assert trip.settled("rejected", "too_large") == 1
+
+
+async def test_deferred_event_that_quarantine_never_takes_leaves_with_a_reason() -> None:
+    trip = await _deferred_trip(Unusable("key_gone"))
+    trip.log.failure = RecordTooLarge()
+    with pytest.raises(TooLarge):
+        await trip.intake.accept_deferred(request(_TOKEN))
+    assert (trip.settled("rejected", "too_large"), trip.held("deferred")) == (1, 0)
+    assert trip.ledger()["live-events"] == (1, 1)
+
+
+class _Spooling:
+    """A publisher while Kafka does not answer."""
+
+    async def publish(self, record: Record, *, source: Source) -> Landed:
+        return "spool"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "reason"),
+    [
+        (live_event(), "spooled", None),
+        (Unusable("expired", live_event()), "quarantined", "expired"),
+    ],
+)
+async def test_event_that_landed_in_the_spool_is_held_there(
+    answer: Claims | Exception, outcome: Any, reason: str | None
+) -> None:
+    trip = _Trip(answer)
+    trip.intake._publisher = cast(Publisher, _Spooling())
+    receipt = await trip.intake.accept(request(_TOKEN))
+    identity = event_id(live_event())
+    assert receipt == Receipt(outcome=outcome, event_id=identity, reason=reason, held_in="spool")
+    assert (trip.held(), trip.held("spool")) == (0, 1)
+    assert trip.metrics.ledger.settled == {}
 
 
 async def _deferred_trip(answer: Claims | Exception) -> _Trip:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from ingest.commands.main import main
 from ingest.contract.codec import encode
 from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
-from ingest.contract.quarantine import unpublishable
+from ingest.contract.quarantine import quarantine_record
 from ingest.contract.record import Record
 from ingest.normalising.values import rfc3339
 from ingest.shared import logs
@@ -153,7 +153,7 @@ def test_claims_that_no_strict_parser_reads_are_shown_as_harmless_text(
 
 def test_record_is_shown_and_has_no_token(tmp_path: Path) -> None:
     record = encode(builders.envelope(), prefix=PREFIX)
-    aside = unpublishable(PREFIX, record, reason="too_large_for_topic", source="live-events")
+    aside = quarantine_record(PREFIX, record, reason="too_large_for_topic", source="live-events")
     _write(tmp_path, aside)
     key = aside.key.decode()
     shown = json.loads(_run(tmp_path, "show", key, "--json").stdout)

@@ -338,7 +338,7 @@ async def test_record_too_large_stays_while_quarantine_takes_nothing(
 
 async def test_quarantined_record_that_was_spooled_is_counted_as_quarantined(place: Path) -> None:
     log = MemoryLog()
-    kept = quarantine_record(PREFIX, {"reason": "expired", "source": "pns"}, "a.b.c")
+    kept = quarantine_record(PREFIX, "a.b.c", reason="expired", source="pns")
     async with open_spool(place) as bench:
         await bench.take(kept, "pns")
         async with _draining(bench, log):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from ingest.contract.envelope import Source
 from ingest.contract.quarantine import QuarantineReason, quarantine_record
 from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import quarantine_topic
@@ -60,13 +61,21 @@ def kept_record(
     token: bytes,
     reason: QuarantineReason,
     *,
-    source: str = "live-events",
+    source: Source = "live-events",
     at_s: float = builders.NOW_S,
-    **metadata: str,
+    event_id: str | None = None,
+    tenant: str | None = None,
 ) -> Record:
-    """A quarantine record of a token; `metadata` is laid over the usual."""
-    known = {"reason": reason, "received_at": rfc3339(at_s), "source": source, **metadata}
-    return quarantine_record(PREFIX, known, token.decode())
+    """A quarantine record of a token."""
+    return quarantine_record(
+        PREFIX,
+        token.decode(),
+        reason=reason,
+        source=source,
+        received_at=rfc3339(at_s),
+        event_id=event_id,
+        tenant=tenant,
+    )
 
 
 def expired_record(number: int = 0, **claims: Any) -> Record:

@@ -11,8 +11,8 @@ from ingest.contract.codec import decode, encode
 from ingest.contract.quarantine import (
     Decided,
     QuarantineReason,
+    quarantine_record,
     read_quarantine,
-    unpublishable,
 )
 from ingest.contract.record import Record
 from ingest.errors import NotDurable
@@ -267,7 +267,7 @@ async def test_finished_record_is_published_as_it_is_but_only_to_topics_of_event
     foreign = Record(topic="payroll", key=b"k", value=b"v", headers=(("ce_id", b"other"),))
     log = MemoryLog(
         *(
-            unpublishable(PREFIX, each, reason="too_large_for_topic", source="live-events")
+            quarantine_record(PREFIX, each, reason="too_large_for_topic", source="live-events")
             for each in (record, foreign)
         )
     )
