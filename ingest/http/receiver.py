@@ -1,53 +1,35 @@
-"""HTTP in, HTTP out: the only stage that sees a request, and the only one that knows a status.
+"""HTTP in, HTTP out: which endpoint a request is for, and what becomes of it.
 
-Source: RFC 9110 for methods and status codes, RFC 9457 for problem details.
+Source: RFC 9110 for methods.
 """
 
 import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
 import structlog
 from aiohttp import web
 
-from ingest.contract import strict_json
 from ingest.contract.envelope import Source
-from ingest.errors import (
-    Malformed,
-    MethodNotAllowed,
-    NotDurable,
-    NotFound,
-    Overloaded,
-    Refusal,
-    RequestTimeout,
-    TooLarge,
-    Unavailable,
-)
+from ingest.errors import Malformed, MethodNotAllowed, NotDurable, NotFound, Overloaded, Refusal
 from ingest.http.admission import Admission, DeadlinePassed, Place
+from ingest.http.answers import Judged, accepted, notices_answer, problem
+from ingest.http.body import BodyCut, read_body, read_notices
 from ingest.intake import Intake
 from ingest.observing.metrics import Metrics
 from ingest.shared.logs import place_of
-from ingest.values import Receipt, SignedRequest
+from ingest.values import SignedRequest
 
 log = structlog.get_logger(__name__)
 
 LIVE_EVENT_MAX_BYTES = 2 * 1024 * 1024
 NOTICES_MAX_BYTES = 4 * 1024 * 1024
 
-# ten times what fits into the 256 KB of the queue that Canvas sends notices through
-_MAX_NOTICES = 2_000
 # W3C Trace Context level 1, section 3.2
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-# without it aiohttp names its own version
-_HEADERS = {"Server": "forebay"}
-
-Judged = Receipt | Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +58,6 @@ class Endpoint:
     source: Source
     max_body_bytes: int
     answer: Callable[[bytes, str | None], Awaitable[web.Response]]
-
-
-class BrokenBody(Malformed):
-    """The body's framing or encoding is broken."""
-
-
-class BodyCut(Exception):
-    """The client went away before its body was complete; nobody waits for an answer."""
 
 
 class Receiver:
@@ -162,7 +136,7 @@ class Receiver:
                 traceparent=traceparent,
             )
         )
-        return _json(202, _receipt_members(receipt))
+        return accepted(receipt)
 
     async def _pns(self, body: bytes, traceparent: str | None) -> web.Response:
         received_at = time.time()
@@ -173,7 +147,7 @@ class Receiver:
         judged = await asyncio.gather(
             *(self._judge(token, received_at, traceparent) for token in tokens)
         )
-        return _notices_answer(judged)
+        return notices_answer(judged)
 
     async def _judge(
         self, token: bytes | None, received_at: float, traceparent: str | None
@@ -193,132 +167,15 @@ class Receiver:
             return NotDurable()
 
     async def _body(self, request: web.BaseRequest, max_bytes: int, place: Place) -> bytes:
-        """The whole body. Raises TooLarge, RequestTimeout, Overloaded, Malformed or BodyCut."""
+        """The whole body. Raises BodyCut, or a Refusal, which is counted."""
         try:
-            length = request.content_length or 0
-            if length > max_bytes:
-                raise TooLarge
-            if request.content.is_eof():  # it came with the head, as most bodies do
-                body = _bounded(request.content.read_nowait(), max_bytes)
-                place.hold(len(body))
-                return body
-            place.expect(length)
-            async with asyncio.timeout(self.limits.body_timeout_s):
-                return await _read(request, max_bytes, place)
-        except TimeoutError:
-            refusal: Refusal = RequestTimeout()
-        except (TooLarge, Overloaded) as error:
-            refusal = error
-        except ConnectionError as error:
-            raise BodyCut from error
-        except (web.RequestPayloadError, ValueError):
-            refusal = BrokenBody()
-        self._metrics.aborted(refusal.reason)
-        raise refusal
-
-
-def read_notices(body: bytes) -> list[bytes | None]:
-    """The tokens of `{"notices":[{"jwt": …}, …]}`, None for what is none.
-
-    Raises Malformed, or TooLarge for more notices than Canvas can send at once.
-    """
-    try:
-        message = strict_json.loads(body)
-    except strict_json.NotJSON as error:
-        raise Malformed("not JSON") from error
-    notices = message.get("notices") if isinstance(message, dict) else None
-    if not isinstance(notices, list) or not notices:
-        raise Malformed("no notices")
-    if len(notices) > _MAX_NOTICES:
-        raise TooLarge("too many notices")
-    return [_notice_token(notice) for notice in notices]
-
-
-def problem(
-    refusal: Refusal, *, headers: dict[str, str] | None = None, **members: Any
-) -> web.Response:
-    """The answer to a refusal: RFC 9457, a fixed text, nothing of the request or of our insides."""
-    headers = {**_HEADERS, **(headers or {})}
-    if isinstance(refusal, Unavailable):
-        headers["Retry-After"] = str(refusal.retry_after_s)
-    content = {
-        "type": f"urn:forebay:problem:{refusal.reason}",
-        "title": refusal.title,
-        "status": refusal.status,
-        "reason": refusal.reason,
-        **members,
-    }
-    response = web.Response(
-        status=refusal.status,
-        body=orjson.dumps(content),
-        content_type="application/problem+json",
-        headers=headers,
-    )
-    if isinstance(refusal, TooLarge | RequestTimeout | Overloaded | BrokenBody):
-        response.force_close()  # what follows is not worth reading, or cannot be told apart
-    return response
-
-
-async def _read(request: web.BaseRequest, max_bytes: int, place: Place) -> bytes:
-    content = request.content
-    body = bytearray()  # a list of chunks would cost fifty times the body where each is a byte
-    while not content.at_eof():
-        chunk = await content.readany()
-        if len(body) + len(chunk) > max_bytes:
-            raise TooLarge
-        place.hold(len(chunk))
-        body += chunk
-    return bytes(body)
-
-
-def _bounded(body: bytes, max_bytes: int) -> bytes:
-    if len(body) > max_bytes:
-        raise TooLarge
-    return body
-
-
-def _notice_token(notice: Any) -> bytes | None:
-    token = notice.get("jwt") if isinstance(notice, dict) else None
-    return token.encode() if isinstance(token, str) else None
+            timeout_s = self.limits.body_timeout_s
+            return await read_body(request, max_bytes, place, timeout_s=timeout_s)
+        except Refusal as refusal:
+            self._metrics.aborted(refusal.reason)
+            raise
 
 
 def _traceparent(request: web.BaseRequest) -> str | None:
     value = request.headers.get("traceparent")
     return value if value is not None and _TRACEPARENT.fullmatch(value) else None
-
-
-def _notices_answer(judged: Sequence[Judged]) -> web.Response:
-    """One answer for all notices: never 2xx while one that we want is not durable."""
-    members = [_judged_members(one) for one in judged]
-    refusals = [one for one in judged if isinstance(one, Refusal)]
-    for refusal in refusals:
-        if isinstance(refusal, Unavailable):
-            return problem(refusal, notices=members)
-    if len(refusals) == len(judged):
-        return problem(refusals[0], notices=members)
-    return _json(202, {"notices": members})
-
-
-def _judged_members(judged: Judged) -> dict[str, str]:
-    if isinstance(judged, Receipt):
-        return _receipt_members(judged)
-    outcome = "not_durable" if isinstance(judged, Unavailable) else "rejected"
-    return {"outcome": outcome, "reason": judged.reason}
-
-
-def _receipt_members(receipt: Receipt) -> dict[str, str]:
-    members = {"outcome": str(receipt.outcome)}
-    if receipt.event_id is not None:
-        members["event_id"] = receipt.event_id
-    if receipt.reason is not None:
-        members["reason"] = receipt.reason
-    return members
-
-
-def _json(status: int, content: Any) -> web.Response:
-    return web.Response(
-        status=status,
-        body=orjson.dumps(content),
-        headers=_HEADERS,
-        content_type="application/json",
-    )

@@ -14,7 +14,8 @@ import structlog
 from aiohttp import StreamReader, web
 
 from ingest.errors import Malformed
-from ingest.http.receiver import Limits, Receiver, problem
+from ingest.http.answers import problem
+from ingest.http.receiver import Limits, Receiver
 from ingest.observing.metrics import Metrics
 from ingest.shared.admin_listener import start
 

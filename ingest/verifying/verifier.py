@@ -10,7 +10,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
-from msgspec import structs
 
 from ingest.contract import lti
 from ingest.contract.envelope import Source
@@ -211,7 +210,18 @@ class Verifier:
 
 
 def _of(tenant: str, said: TokenClaims) -> Claims:
-    return Claims(**structs.asdict(said), tenant=tenant)
+    # written out: this is on the way of every event, and by name alone it takes five times as long
+    return Claims(
+        source=said.source,
+        format=said.format,
+        issuer=said.issuer,
+        tenant=tenant,
+        received_at=said.received_at,
+        payload=said.payload,
+        irregular=said.irregular,
+        client_id=said.client_id,
+        deployment_id=said.deployment_id,
+    )
 
 
 def is_signed(token: Token, key: RSAPublicKey) -> bool:

@@ -20,14 +20,9 @@ from ingest.errors import (
     TenantNotAllowed,
     Unavailable,
 )
-from ingest.http.receiver import (
-    LIVE_EVENT_MAX_BYTES,
-    NOTICES_MAX_BYTES,
-    Limits,
-    Receiver,
-    problem,
-    read_notices,
-)
+from ingest.http.answers import problem
+from ingest.http.body import read_notices
+from ingest.http.receiver import LIVE_EVENT_MAX_BYTES, NOTICES_MAX_BYTES, Limits, Receiver
 from ingest.intake import Intake
 from ingest.observing.metrics import Metrics
 from ingest.values import Receipt, SignedRequest

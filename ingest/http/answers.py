@@ -1,0 +1,89 @@
+"""What the public listener answers: receipts as JSON, refusals as problem details.
+
+Source: RFC 9110 for status codes, RFC 9457 for problem details.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from ingest.errors import Malformed, Overloaded, Refusal, RequestTimeout, TooLarge, Unavailable
+from ingest.values import Receipt
+
+# without it aiohttp names its own version
+_HEADERS = {"Server": "forebay"}
+
+Judged = Receipt | Refusal
+
+
+class BrokenBody(Malformed):
+    """The body's framing or encoding is broken."""
+
+
+def accepted(receipt: Receipt) -> web.Response:
+    """The answer to one event that is durable."""
+    return _json(202, _receipt_members(receipt))
+
+
+def notices_answer(judged: Sequence[Judged]) -> web.Response:
+    """One answer for all notices: never 2xx while one that we want is not durable."""
+    members = [_judged_members(one) for one in judged]
+    refusals = [one for one in judged if isinstance(one, Refusal)]
+    for refusal in refusals:
+        if isinstance(refusal, Unavailable):
+            return problem(refusal, notices=members)
+    if len(refusals) == len(judged):
+        return problem(refusals[0], notices=members)
+    return _json(202, {"notices": members})
+
+
+def _judged_members(judged: Judged) -> dict[str, str]:
+    if isinstance(judged, Receipt):
+        return _receipt_members(judged)
+    outcome = "not_durable" if isinstance(judged, Unavailable) else "rejected"
+    return {"outcome": outcome, "reason": judged.reason}
+
+
+def _receipt_members(receipt: Receipt) -> dict[str, str]:
+    members = {"outcome": str(receipt.outcome)}
+    if receipt.event_id is not None:
+        members["event_id"] = receipt.event_id
+    if receipt.reason is not None:
+        members["reason"] = receipt.reason
+    return members
+
+
+def problem(
+    refusal: Refusal, *, headers: dict[str, str] | None = None, **members: Any
+) -> web.Response:
+    """The answer to a refusal: RFC 9457, a fixed text, nothing of the request or of our insides."""
+    headers = {**_HEADERS, **(headers or {})}
+    if isinstance(refusal, Unavailable):
+        headers["Retry-After"] = str(refusal.retry_after_s)
+    content = {
+        "type": f"urn:forebay:problem:{refusal.reason}",
+        "title": refusal.title,
+        "status": refusal.status,
+        "reason": refusal.reason,
+        **members,
+    }
+    response = web.Response(
+        status=refusal.status,
+        body=orjson.dumps(content),
+        content_type="application/problem+json",
+        headers=headers,
+    )
+    if isinstance(refusal, TooLarge | RequestTimeout | Overloaded | BrokenBody):
+        response.force_close()  # what follows is not worth reading, or cannot be told apart
+    return response
+
+
+def _json(status: int, content: Any) -> web.Response:
+    return web.Response(
+        status=status,
+        body=orjson.dumps(content),
+        headers=_HEADERS,
+        content_type="application/json",
+    )
