@@ -20,16 +20,17 @@ from ingest.contract.codec import decode
 from ingest.contract.envelope import SOURCES, Source
 from ingest.contract.record import Record
 from ingest.contract.topics import quarantine_topic
-from ingest.errors import NotDurable, Overloaded, Refusal, TopicRefused
+from ingest.errors import NotDurable, Overloaded, PartitionUnavailable, Refusal, TopicRefused
 from ingest.intake import Intake
 from ingest.observing.drift import Drift
 from ingest.observing.ledger import Ledger
 from ingest.observing.metrics import Metrics
-from ingest.publishing import drainer as draining_module
+from ingest.publishing import drainer as drainer_module
 from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.drainer import Drainer
 from ingest.publishing.publisher import Publisher
 from ingest.publishing.router import Router
+from ingest.shared.background import Background
 from ingest.spool import spool as spool_module
 from ingest.spool.deferred import Deferred
 from ingest.spool.store import FILE_NAME, SpoolFile
@@ -78,9 +79,9 @@ class _Process:
 
     def __init__(self, bench: SpoolBench, metrics: Metrics, log: MemoryLog) -> None:
         self.bench, self.metrics = bench, metrics
-        router = Router(CircuitBreaker(first_pause_s=0.002, longest_pause_s=0.004))
+        router = Router(lambda: CircuitBreaker(first_pause_s=0.002, longest_pause_s=0.004))
         self.keys = {"live-events": _Keys(LIVE_EVENTS_ISSUER), "pns": _Keys(PLATFORM)}
-        self.draining = Drainer(bench.spool, log, router, ledger=bench.ledger, prefix=PREFIX)
+        self.drainer = Drainer(bench.spool, log, router, ledger=bench.ledger, prefix=PREFIX)
         self.intake = Intake(
             verifier=Verifier(
                 keys={
@@ -98,7 +99,7 @@ class _Process:
             topic_prefix=PREFIX,
             drift=Drift(),
         )
-        self.settling = DeferredVerification(bench.spool, self.intake, self.keys.values())
+        self.deferred = DeferredVerification(bench.spool, self.intake, self.keys.values())
 
 
 @contextlib.asynccontextmanager
@@ -107,10 +108,10 @@ async def _process(place: Path, log: MemoryLog) -> AsyncIterator[_Process]:
     limits = replace(LIMITS, max_bytes=3_000_000, deferred_max_bytes=20_000)
     async with open_spool(place, limits, metrics.ledger) as bench:
         process = _Process(bench, metrics, log)
-        try:
+        async with Background() as background:
+            background.start("drainer", process.drainer.run, needed=True)
             yield process
-        finally:
-            await process.draining.stop()
+            await process.drainer.stop()
 
 
 class _World:
@@ -118,7 +119,7 @@ class _World:
 
     def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.random = random.Random(seed)
-        self.log = MemoryLog()
+        self.log = MemoryLog(partitions=3)
         self.acked: set[int] = set()
         self.sent = 0
         self.disk_fails = False
@@ -192,11 +193,14 @@ class _World:
             await keys.refresh()
 
     async def _turn_log(self, process: _Process) -> None:
-        failures: list[Exception | None] = [None, NotDurable(""), Overloaded(""), TopicRefused()]
+        failures = [None, NotDurable(""), Overloaded(""), TopicRefused(), PartitionUnavailable("")]
         chosen = self.random.choice(failures)
+        partition = self.random.choice([None, 0, 1, 2])
         topics = [quarantine_topic(PREFIX)] if self.random.random() < 0.3 else []
 
         def fail(record: Record) -> None:
+            if partition is not None and self.log.partition_of(record).number != partition:
+                return
             if chosen is not None and record.topic not in topics:
                 raise chosen
 
@@ -207,8 +211,8 @@ class _World:
 
     async def _settle(self, process: _Process) -> None:
         with contextlib.suppress(NotDurable):
-            await process.settling._forget()
-            await process.settling.verify_all()
+            await process.deferred._forget()
+            await process.deferred.verify_all()
 
     async def all_well(self, process: _Process) -> None:
         self.disk_fails, self.log.failure = False, lambda record: None
@@ -237,9 +241,9 @@ def scraped(registry: CollectorRegistry) -> dict[str, float]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining_module, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(drainer_module, "_PAUSE_S", 0.001)
     monkeypatch.setattr(spool_module, "_TEND_EVERY_S", 0.003)
-    monkeypatch.setattr("ingest.publishing.router._TRY_PARKED_EVERY_S", 0.003)
+    monkeypatch.setattr(drainer_module, "_QUARANTINE_AGAIN_AFTER_S", 0.003)
 
 
 @pytest.mark.parametrize("seed", range(10))

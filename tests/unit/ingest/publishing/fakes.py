@@ -66,8 +66,8 @@ class MemoryLog:
         return self.partitions
 
     def partition_of(self, record: Record) -> Partition:
-        number = int(record.key) % self.partitions if record.key.isdigit() else 0
-        return Partition(record.topic, number)
+        key = record.key or b"0"
+        return Partition(record.topic, (int(key) if key.isdigit() else key[-1]) % self.partitions)
 
     async def append(self, record: Record, *, urgent: bool = True, probing: bool = False) -> None:
         if self._closed:
