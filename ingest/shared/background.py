@@ -127,4 +127,6 @@ def _told_to_stop() -> bool:
 
 
 def _say(error: BaseException, what: str, **fields: object) -> None:
+    while isinstance(error, BaseExceptionGroup):  # a task group's; its first says what happened
+        error = error.exceptions[0]
     log.error(what, **fields, cause=type(error).__name__, at=place_of(error))

@@ -29,6 +29,7 @@ from ingest.intake import Intake
 from ingest.normalising.identity import event_id
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
+from ingest.publishing.log import Log
 from ingest.publishing.publisher import Landed, Publisher
 from ingest.spool.deferred import Deferred
 from ingest.values import Claims, EventState, Receipt, SignedRequest, TokenClaims
@@ -62,6 +63,8 @@ class _Verifier:
 
 
 class _Log:
+    """A log of which only `append` is asked."""
+
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.failure: Exception | None = None
@@ -73,12 +76,6 @@ class _Log:
         if self.failure is not None:
             raise self.failure
         self.records.append(record)
-
-    async def health(self) -> tuple[bool, str]:
-        return True, "fine"
-
-    async def close(self) -> None:
-        pass
 
 
 class _Deferred:
@@ -103,7 +100,7 @@ class _Trip:
         self.drift = Drift()
         self.intake = Intake(
             verifier=cast(Verifier, _Verifier(answer)),
-            publisher=Publisher(self.log),
+            publisher=Publisher(cast(Log, self.log)),
             deferred=cast(Deferred, self.deferred),
             metrics=self.metrics,
             topic_prefix="campus",

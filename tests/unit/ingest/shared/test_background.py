@@ -94,6 +94,24 @@ async def test_cancellation_of_what_a_task_awaits_is_a_failure_like_others() -> 
     assert restarted == ["keys"]
 
 
+async def test_failure_within_a_task_group_is_named_by_its_cause() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(fail())
+
+    with capture_logs() as lines:
+        async with Background() as background:
+            background.start("drainer", work, needed=True)
+            with pytest.raises(TaskEnded):
+                await background.wait_for_end()
+    (line,) = lines
+    assert (line["task"], line["cause"]) == ("drainer", "ZeroDivisionError")
+    assert line["at"].endswith("in fail")
+
+
 async def test_guarded_work_is_done_while_the_needed_ones_run() -> None:
     async def work() -> None:
         await asyncio.Event().wait()
