@@ -39,6 +39,7 @@ class Background:
         self._restarted = restarted
         self._first_pause_s = first_pause_s
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def start(self, name: str, work: Work, *, needed: bool = False) -> None:
@@ -74,6 +75,7 @@ class Background:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stopping = True
         while self._tasks:
             await _stopped(self._tasks.pop())
 
@@ -82,7 +84,7 @@ class Background:
             await work()
             log.error("background task ended, stopping the process", task=name)
         except (Exception, asyncio.CancelledError) as error:
-            if _told_to_stop():
+            if self._told_to_stop(error):
                 raise
             _say(error, "background task failed, stopping the process", task=name)
         if not self._ended.done():
@@ -97,7 +99,7 @@ class Background:
                 await work()
                 return
             except (Exception, asyncio.CancelledError) as error:
-                if _told_to_stop():
+                if self._told_to_stop(error):
                     raise
                 if clock() - began_s > _STEADY_AFTER_S:
                     pause_s = self._first_pause_s
@@ -106,6 +108,19 @@ class Background:
                 self._restarted(name)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _told_to_stop(self, error: BaseException) -> bool:
+        """Whether the running task was cancelled; else its error is one, whatever its kind.
+
+        A cancellation that nobody asked this task for came from what it awaited.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        if self._stopping or (isinstance(error, asyncio.CancelledError) and task.cancelling()):
+            return True
+        while task.cancelling():  # a task group that failed leaves its own request behind
+            task.uncancel()
+        return False
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:
@@ -117,13 +132,6 @@ async def _stopped(task: asyncio.Task[None]) -> None:
         log.error("background task does not stop, going on without it", task=name)
     elif not task.cancelled() and (error := task.exception()) is not None:
         _say(error, "background task failed while it stopped", task=name)
-
-
-def _told_to_stop() -> bool:
-    """Whether this task was cancelled itself; else a cancellation came from what it awaited, and
-    is a failure like any other."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _say(error: BaseException, what: str, **fields: object) -> None:

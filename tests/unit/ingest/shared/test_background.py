@@ -106,10 +106,52 @@ async def test_failure_within_a_task_group_is_named_by_its_cause() -> None:
         async with Background() as background:
             background.start("drainer", work, needed=True)
             with pytest.raises(TaskEnded):
-                await background.wait_for_end()
+                await asyncio.wait_for(background.wait_for_end(), 5)
     (line,) = lines
     assert (line["task"], line["cause"]) == ("drainer", "ZeroDivisionError")
     assert line["at"].endswith("in fail")
+
+
+async def test_task_whose_group_failed_is_seen_to_fail_again() -> None:
+    restarted: list[str] = []
+    steady = asyncio.Event()
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def work() -> None:
+        if not restarted:
+            async with asyncio.TaskGroup() as loops:
+                loops.create_task(fail())
+        if len(restarted) == 1:
+            await cancelled
+        steady.set()
+        await asyncio.Event().wait()
+
+    async with Background(restarted=restarted.append, first_pause_s=0.001) as background:
+        background.start("keys", work)
+        await asyncio.wait_for(steady.wait(), 5)
+    assert restarted == ["keys", "keys"]
+
+
+async def test_failure_of_the_clean_up_is_no_reason_to_restart() -> None:
+    restarted: list[str] = []
+    began = asyncio.Event()
+
+    async def work() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError
+
+    with capture_logs():
+        async with Background(restarted=restarted.append, first_pause_s=0) as background:
+            background.start("keys", work)
+            await began.wait()
+    assert restarted == []
 
 
 async def test_guarded_work_is_done_while_the_needed_ones_run() -> None:
