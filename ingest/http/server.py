@@ -48,10 +48,12 @@ async def receiving(
     site.handshake_timeout_s = receiver.limits.silence_timeout_s
     try:
         await start(site)
-        yield
-        await site.stop()
-        # aiohttp's own shutdown stops reading at once, and would cut a body that is half here
-        await receiver.drain(shutdown_timeout_s)
+        try:
+            yield
+        finally:
+            await site.stop()
+            # aiohttp's own shutdown stops reading at once, and would cut a body that is half here
+            await receiver.drain(shutdown_timeout_s)
     finally:
         await runner.cleanup()
 

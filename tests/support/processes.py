@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from types import TracebackType
@@ -72,6 +72,11 @@ class Program:
         """SIGTERM, and its exit code."""
         return self._end(SIGTERM)
 
+    def wait(self) -> int:
+        """The exit code of a program that ends by itself. Raises subprocess.TimeoutExpired."""
+        assert self._process is not None
+        return self._process.wait(STOP_TIMEOUT_S)
+
     def kill(self) -> None:
         """SIGKILL: no chance to tidy up."""
         self._end(SIGKILL)
@@ -120,7 +125,12 @@ class Program:
 
 
 def receiver(
-    directory: Path, *, port: int, tenants_toml: str, settings: Mapping[str, str]
+    directory: Path,
+    *,
+    port: int,
+    tenants_toml: str,
+    settings: Mapping[str, str],
+    command: Sequence[str] = ("forebay-ingest", "serve"),
 ) -> Program:
     """A receiver on 127.0.0.1:`port`, with everything that it keeps under `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -128,8 +138,7 @@ def receiver(
     tenants_file.write_text(tenants_toml)
     admin_port = free_port()
     return Program(
-        "forebay-ingest",
-        "serve",
+        *command,
         admin_port=admin_port,
         log_file=directory / "ingest.log",
         settings={
