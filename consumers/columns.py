@@ -1,18 +1,15 @@
 """JSON values to what columns hold."""
 
 import json
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
 
+from ingest.contract.moments import moment
 from ingest.contract.tables import ColumnType
 
 _INT64 = range(-(2**63), 2**63)
-_RFC_3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
 
 
 class Misfit(Exception):
@@ -126,9 +123,9 @@ def _boolean(value: Any) -> bool:
 
 
 def _moment(value: Any) -> datetime:
-    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+    if not isinstance(value, str):
         raise Misfit
     try:
-        return datetime.fromisoformat(value.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
+        return moment(value)
+    except ValueError:
         raise Misfit from None

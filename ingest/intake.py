@@ -7,13 +7,13 @@ import structlog
 
 from ingest.contract.codec import encode
 from ingest.contract.envelope import Source
+from ingest.contract.moments import rfc3339
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_RECORD_BYTES
 from ingest.errors import RecordTooLarge, Refusal, TooLarge, Uncheckable, Unusable
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
-from ingest.normalising.values import rfc3339
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
 from ingest.publishing.publisher import Landed, Publisher

@@ -1,4 +1,4 @@
-"""All settings of the receiver in one frozen object, read once by `cli`."""
+"""All settings of the receiver in one frozen object, read once by the command."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -58,7 +58,7 @@ class VerifySettings(Section):
 
 
 class QuarantineSettings(Section):
-    """What may be kept apart."""
+    """What may be kept in quarantine."""
 
     tenant_unknown_per_hour: int = Field(default=1_000, ge=0)
 

@@ -22,57 +22,57 @@ _AT_ONCE = 200
 
 
 class DeferredVerification:
-    """Takes tokens from the deferred lane to where they belong; forgets each only then."""
+    """Takes deferred tokens to where they belong; forgets each only then."""
 
     def __init__(self, spool: Spool, intake: Intake, keys: Collection[KeySource]) -> None:
         self._spool = spool
         self._intake = intake
         self._keys = keys
-        self._settled: list[Held] = []
+        self._done: list[Held] = []
         self._refused: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """For ever."""
+        """Looks for tokens that can be judged until it is cancelled."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            with contextlib.suppress(NotDurable):  # the disk; whoever tends the spool has said it
+            with contextlib.suppress(NotDurable):  # the disk, which the spool has logged
                 await self._forget()
                 if self._spool.has_tokens:
                     await self.verify_all()
 
     async def verify_all(self) -> None:
-        """Settles every token for whose issuer keys can be had. Raises NotDurable.
+        """Judges every token for whose issuer keys can be had. Raises NotDurable.
 
         Keys are fetched after the last of them came in, so that what no key fits has none.
         """
         last_id = await self._spool.last_id()
         if not await self._refresh():
             return
-        settled = position = 0
+        judged = position = 0
         self._refused.clear()
         while chunk := await self._spool.read_tokens(after=position, limit=_AT_ONCE):
             due = [held for held in chunk if held.stored.offset <= last_id]
-            settled += await self._settle(due)
+            judged += await self._verify(due)
             position = chunk[-1].stored.offset
             if len(due) < len(chunk):
                 break
-        if settled:
-            log.info("deferred events settled", events=settled, refused=dict(self._refused))
+        if judged:
+            log.info("deferred events verified", events=judged, refused=dict(self._refused))
 
     async def _refresh(self) -> bool:
         """Whether any issuer's keys could be fetched."""
         fetched = await asyncio.gather(*map(_fetched, self._keys))
         return any(fetched)
 
-    async def _settle(self, due: list[Held]) -> int:
+    async def _verify(self, due: list[Held]) -> int:
         judged = await asyncio.gather(*map(self._judge, due))
         done = [held for held, is_done in zip(due, judged, strict=True) if is_done]
-        self._settled += done
+        self._done += done
         await self._forget()
         return len(done)
 
     async def _judge(self, held: Held) -> bool:
-        """Whether the token is settled: delivered, quarantined or refused."""
+        """Whether the token is done with: published, quarantined or refused."""
         try:
             await self._intake.accept_deferred(request_of(held))
         except Rejection as rejection:
@@ -80,21 +80,29 @@ class DeferredVerification:
         except (Refusal, Uncheckable):
             return False
         except Exception as error:
-            # one token that finds a bug of ours must not keep all others from being settled
-            log.error("a deferred event stays", cause=type(error).__name__, at=place_of(error))
+            # one token that finds a bug of ours must not keep all others from being judged
+            log.error(
+                "deferred event cannot be verified, it is kept",
+                cause=type(error).__name__,
+                at=place_of(error),
+            )
             return False
         return True
 
     async def _forget(self) -> None:
-        """Settled ones are counted already, so until the disk lets go they must not come again."""
-        while self._settled:
-            part = self._settled[:_AT_ONCE]
-            await self._spool.forget(part, when_gone=self._settled.remove)
+        """What is done with is counted already: until the disk lets go it must not come again."""
+        while self._done:
+            part = self._done[:_AT_ONCE]
+            await self._spool.forget(part, when_gone=self._done.remove)
 
 
 async def _fetched(keys: KeySource) -> bool:
     try:
         await keys.refresh()
     except KeysUnavailable:
+        return False
+    except Exception as error:
+        # tokens can wait until it is put right, but new events need this process
+        log.error("keys cannot be fetched", cause=type(error).__name__, at=place_of(error))
         return False
     return True

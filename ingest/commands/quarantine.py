@@ -1,4 +1,4 @@
-"""Commands of `forebay-ingest quarantine`: look at what was kept apart, and decide about it."""
+"""Commands of `forebay-ingest quarantine`: look at what it holds, and decide about it."""
 
 import json
 import sys
@@ -101,7 +101,7 @@ def quarantine_release(
     key_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify entries anew but for the reason they are kept, and publish them.
+    """Verify entries again, but for the reason they are kept, and publish them.
 
     Exit 1 if one of them stays.
     """

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ingest.contract import strict_json
+
 EXTENSIONS = "com.instructure.canvas"
 PREFIX = "caliper"
 """What the names of types begin with that have no name of Canvas's."""
@@ -91,7 +93,7 @@ def extensions(thing: Any) -> Mapping[str, Any]:
 def entity_id(event: Mapping[str, Any]) -> str | None:
     """The id of the entity that an event is about: its object."""
     thing = event.get("object")
-    return canvas_id(thing) or _text(extensions(thing).get("entity_id"))
+    return canvas_id(thing) or strict_json.text(extensions(thing).get("entity_id"))
 
 
 def _by_extension(names: Mapping[str | None, str], members: Mapping[str, Any]) -> str | None:
@@ -102,9 +104,5 @@ def _by_extension(names: Mapping[str | None, str], members: Mapping[str, Any]) -
 
 
 def _own_name(event: Mapping[str, Any]) -> str:
-    words = [text for name in ("type", "action") if (text := _text(event.get(name)))]
+    words = [word for name in ("type", "action") if (word := strict_json.text(event.get(name)))]
     return ".".join([PREFIX, *(_WORD.sub("_", word).lower() for word in words)])
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -158,8 +158,8 @@ def _quarantined(key: bytes, value: Mapping[str, Any]) -> Quarantined:
         reason=metadata["reason"],
         source=metadata["source"],
         received_at=str(metadata.get("received_at", "")),
-        event_id=_text(metadata.get("event_id")),
-        tenant=_text(metadata.get("tenant")),
+        event_id=strict_json.text(metadata.get("event_id")),
+        tenant=strict_json.text(metadata.get("tenant")),
         token=token if isinstance(token, str) else None,
         record=None if isinstance(token, str) else _record(content or {}),
     )
@@ -177,7 +177,3 @@ def _record(content: Mapping[str, Any]) -> Record:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreadable("its record is not whole") from error
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

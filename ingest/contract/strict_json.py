@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: one parser, one error."""
+"""Reading JSON that others wrote: one parser, one error, and what its values are good for."""
 
 from typing import Any
 
@@ -18,3 +18,8 @@ def loads(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotJSON(type(error).__name__) from None
+
+
+def text(value: Any) -> str | None:
+    """`value` if it is a text with anything in it."""
+    return value if isinstance(value, str) and value else None

@@ -76,7 +76,7 @@ def problem(
         headers=headers,
     )
     if isinstance(refusal, TooLarge | RequestTimeout | Overloaded | BrokenBody):
-        response.force_close()  # what follows is not worth reading, or cannot be told apart
+        response.force_close()  # what follows is not worth reading, or has no clear beginning
     return response
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from ingest.contract.catalogue import FieldType
 from ingest.contract.metadata import our_fields, signed_fields
+from ingest.contract.moments import rfc3339
 from ingest.normalising import values
 from ingest.normalising.identity import event_id
 from ingest.normalising.values import Issues
@@ -24,7 +25,7 @@ def ours(claims: Claims, event_type: str) -> dict[str, Any]:
     return {
         "event_id": event_id(claims),
         "event_type": event_type,
-        "received_at": values.rfc3339(claims.received_at),
+        "received_at": rfc3339(claims.received_at),
         "source": claims.source,
         "format": claims.format,
         "tenant": claims.tenant,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from ingest.contract.catalogue import FieldType, catalogue
@@ -25,17 +25,6 @@ _TIME = re.compile(
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-def rfc3339(unix_s: float) -> str:
-    """A moment in Unix seconds as RFC 3339 text in UTC with milliseconds."""
-    second, millisecond = divmod(int(unix_s * 1000), 1000)
-    return f"{_second(second)}.{millisecond:03d}Z"
-
-
-@lru_cache(maxsize=16)
-def _second(unix_s: int) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).isoformat()[:-6]
 
 
 def timestamp(text: str) -> str | None:

@@ -15,7 +15,7 @@ from ingest.contract.envelope import Envelope
 from ingest.contract.metadata import our_fields, signed_fields
 
 MAX_NAMES = 100
-"""How many types, and how many fields, are told apart by name."""
+"""How many types, and how many fields, are counted by name."""
 
 OTHER = "other"
 """The name under which all further ones are counted."""
@@ -63,7 +63,7 @@ class Drift:
         self._seen: dict[Unknown, Sighting] = {}
 
     def see(self, envelope: Envelope) -> None:
-        """Notes what is unknown in one event."""
+        """Counts what is unknown in one event."""
         if _is_known(envelope):
             return
         at = str(envelope.metadata.get("received_at", ""))

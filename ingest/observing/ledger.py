@@ -40,15 +40,12 @@ class Ledger:
     def left(self, state: EventState, source: Source, outcome: str, reason: str = "") -> None:
         """Counts out one event of a state."""
         self.held[state, source] -= 1
-        self._settle(source, outcome, reason)
-
-    def lost(self, reason: str, count: int) -> None:
-        """Notes records that were gone before anyone could count them in."""
-        self.damage[reason] += count
-
-    def _settle(self, source: Source, outcome: str, reason: str) -> None:
         line = (source, outcome, reason)
         self.settled[line] = self.settled.get(line, 0) + 1
+
+    def lost(self, reason: str, count: int) -> None:
+        """Counts records that were gone before anyone could count them in."""
+        self.damage[reason] += count
 
     def end(self, state: EventState, source: Source, decision: "Decision") -> None:
         """An event's stay in a state ends, in the same step in which the next begins."""
@@ -60,7 +57,7 @@ class Ledger:
 
 
 class Decision(Struct, frozen=True):
-    """What becomes of an event: settled, or held in a further state."""
+    """What becomes of an event: an outcome, or a further state that holds it."""
 
     outcome: str
     reason: str = ""
@@ -85,7 +82,7 @@ class LedgerEntry:
         self._receipt: Receipt | None = None
 
     def accepted(self, receipt: Receipt) -> Receipt:
-        """Notes the receipt, which decides what becomes of the event."""
+        """Takes the receipt, which decides what becomes of the event."""
         self._receipt = receipt
         return receipt
 

@@ -184,7 +184,7 @@ async def contents(log: QuarantineLog, *, content_of: Wanted) -> Contents:
 
 def _entry(latest: _Latest, decided: _Latest | None) -> Entry:
     assert isinstance(latest.said, Quarantined)
-    # what was kept anew after a decision is open again
+    # what was kept again after a decision is open again
     if decided is None or not _is_later(decided.stored, latest.stored):
         return Entry(kept=latest.said, state="open")
     assert isinstance(decided.said, Decided)

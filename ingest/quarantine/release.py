@@ -1,9 +1,8 @@
-"""Out of quarantine: judge a token anew but for one reason, publish it, and note the decision."""
+"""Out of quarantine: judge a token again but for one reason, publish it, record the decision."""
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 
 import jwt
@@ -14,6 +13,7 @@ from msgspec import Struct
 
 from ingest.contract import strict_json
 from ingest.contract.codec import encode
+from ingest.contract.moments import moment, rfc3339
 from ingest.contract.quarantine import Decision, Quarantined, decision_record
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_RECORD_BYTES, event_topics
@@ -27,7 +27,6 @@ from ingest.errors import (
     Unusable,
 )
 from ingest.normalising import normalise
-from ingest.normalising.values import rfc3339
 from ingest.quarantine.log import QuarantineLog
 from ingest.shared.environment import SettingsError
 from ingest.values import SignedRequest
@@ -94,7 +93,7 @@ class Releasing:
         return outcomes
 
     async def _release(self, kept: Quarantined) -> Outcome:
-        """Verify, normalise, publish, and only then note it: cut short, it can be done again."""
+        """Verify, normalise, publish, and only then record it: cut short, it can be done again."""
         name = kept.key.decode(errors="backslashreplace")
         event_id = kept.event_id
         try:
@@ -106,7 +105,7 @@ class Releasing:
         failure = await decide(self._log, self._prefix, kept.key, "released")
         if failure is None:
             return Outcome(key=name, outcome="released", event_id=event_id)
-        why = f"published, but the decision could not be noted: {failure}"
+        why = f"published, but the decision could not be recorded: {failure}"
         return Outcome(key=name, outcome="published", event_id=event_id, why=why)
 
     async def _publish(self, record: Record) -> None:
@@ -172,7 +171,7 @@ _HINTS = {
 async def drop_all(
     log: QuarantineLog, prefix: str, entries: Sequence[Quarantined]
 ) -> list[Outcome]:
-    """Notes that none is wanted, one after the other; once the log fails, the rest is not tried."""
+    """Records that none is wanted, one by one; once the log fails, the rest is not tried."""
     outcomes: list[Outcome] = []
     failed = False
     for kept in entries:
@@ -187,7 +186,7 @@ async def drop_all(
 
 
 async def decide(log: QuarantineLog, prefix: str, key: bytes, decision: Decision) -> str | None:
-    """Notes a decision; returns why that failed, None if it did not."""
+    """Records a decision; returns why that failed, None if it did not."""
     try:
         await log.append(decision_record(prefix, key, decision, at=rfc3339(time.time())))
     except (NotDurable, Overloaded, TopicRefused, RecordTooLarge) as error:
@@ -229,6 +228,6 @@ def _strong(key: object) -> RSAPublicKey:
 
 def _unix_s(text: str) -> float:
     try:
-        return datetime.fromisoformat(text).timestamp() + _HALF_A_MILLISECOND_S
+        return moment(text).timestamp() + _HALF_A_MILLISECOND_S
     except ValueError:
         raise Withheld("received_at is not a time") from None

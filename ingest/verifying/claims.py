@@ -11,6 +11,7 @@ from typing import Any
 from ingest.contract import lti
 from ingest.contract.caliper import extensions
 from ingest.contract.envelope import Source
+from ingest.contract.strict_json import text
 from ingest.errors import Malformed, Unusable
 from ingest.values import Format, TokenClaims
 
@@ -50,11 +51,6 @@ def subscription_id_of(payload: Mapping[str, Any]) -> str | None:
     subscription = payload.get("subscription")
     value = subscription.get("id") if isinstance(subscription, dict) else None
     return str(value) if isinstance(value, int) else text(value)
-
-
-def text(value: Any) -> str | None:
-    """`value` if it is a text with anything in it."""
-    return value if isinstance(value, str) and value else None
 
 
 def check_is_notice(payload: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from ingest.contract import lti
 from ingest.contract.envelope import Source
 from ingest.contract.quarantine import QuarantineReason
+from ingest.contract.strict_json import text
 from ingest.errors import (
     BadSignature,
     Malformed,
@@ -33,7 +34,6 @@ from ingest.verifying.claims import (
     format_of,
     root_account_uuid_of,
     subscription_id_of,
-    text,
 )
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants import Tenants, TenantUnknown

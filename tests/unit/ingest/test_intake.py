@@ -79,7 +79,7 @@ class _Log:
 
 
 class _Deferred:
-    """A deferred lane of a list."""
+    """Deferred tokens in a list."""
 
     def __init__(self) -> None:
         self.kept: list[SignedRequest] = []
@@ -130,9 +130,9 @@ class _Trip:
                     accounted[sample.labels["source"]] += sample.value
         return {source: (entered[source], accounted[source]) for source in SOURCES}
 
-    def held(self, lane: EventState = "in_flight") -> float:
+    def held(self, state: EventState = "in_flight") -> float:
         return sum(
-            self.value("forebay_events_held", source=source, lane=lane) for source in SOURCES
+            self.value("forebay_events_held", source=source, lane=state) for source in SOURCES
         )
 
 
@@ -311,7 +311,7 @@ async def test_token_without_keys_is_deferred_as_it_came_and_held_there() -> Non
     assert trip.value("forebay_ack_seconds_count", source="live-events") == 1
 
 
-async def test_token_for_which_the_deferred_lane_has_no_room_is_not_durable() -> None:
+async def test_token_for_which_there_is_no_room_is_not_durable() -> None:
     trip = _Trip(Uncheckable())
     trip.deferred.failure = NotDurable("full")
     with pytest.raises(NotDurable):
@@ -400,7 +400,7 @@ async def test_event_that_landed_in_the_spool_is_held_there(
 
 
 async def _deferred_trip(answer: Claims | Exception) -> _Trip:
-    """A trip with one event in the deferred lane, to be answered that way when it is settled."""
+    """A trip with one deferred event, to be answered that way when it is judged."""
     trip = _Trip(answer)
     trip.metrics.ledger.found("deferred", "live-events", 1)
     return trip
@@ -414,7 +414,7 @@ async def _deferred_trip(answer: Claims | Exception) -> _Trip:
         (BadSignature(), "rejected", "bad_signature"),
     ],
 )
-async def test_deferred_event_is_settled_once_and_leaves_the_lane(
+async def test_deferred_event_is_settled_once_and_leaves_the_state(
     answer: Claims | Exception, outcome: str, reason: str
 ) -> None:
     trip = await _deferred_trip(answer)
@@ -429,7 +429,7 @@ async def test_deferred_event_is_settled_once_and_leaves_the_lane(
     ("answer", "failure"),
     [(Uncheckable(), None), (live_event(), NotDurable("disk")), (live_event(), Overloaded("q"))],
 )
-async def test_deferred_event_that_cannot_be_settled_stays_in_its_lane(
+async def test_deferred_event_that_cannot_be_settled_stays_deferred(
     answer: Claims | Exception, failure: Exception | None
 ) -> None:
     trip = await _deferred_trip(answer)

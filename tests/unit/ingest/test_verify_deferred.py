@@ -1,4 +1,4 @@
-"""Deferred verification from an outage to the last token settled; the ledger always balances."""
+"""Deferred verification from an outage to the last token verified; the ledger always balances."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from ingest import verify_deferred as settling_module
+from ingest import verify_deferred as verify_module
 from ingest.contract.codec import decode
 from ingest.contract.envelope import Source
 from ingest.contract.record import Record
@@ -99,7 +99,7 @@ class _Site:
             topic_prefix=PREFIX,
             drift=Drift(),
         )
-        self.settling = DeferredVerification(spool.spool, self.intake, (self.live, self.platform))
+        self.verifying = DeferredVerification(spool.spool, self.intake, (self.live, self.platform))
 
     async def accept(self, text: bytes, source: Source = "live-events", at: float = NOW_S) -> str:
         receipt = await self.intake.accept(request(text, source=source, at=at))
@@ -109,8 +109,8 @@ class _Site:
     def keys_return(self, *names: str) -> None:
         self.live.keys = self.platform.keys = [_jwk(name) for name in names or ("current",)]
 
-    async def settle(self) -> None:
-        await self.settling.verify_all()
+    async def verify(self) -> None:
+        await self.verifying.verify_all()
         self.check()
 
     def check(self) -> None:
@@ -168,11 +168,11 @@ async def test_outage_of_three_hours_loses_no_event_and_lets_none_expire(
             # each would expire soon after it came, and long before the keys return
             text = _event(n, exp=int(at_s) + 60)
             assert await site.accept(text, at=at_s) == "deferred"
-            await site.settle()
+            await site.verify()
             assert (site.deferred, site.log.records) == (n + 1, [])
         monkeypatch.setattr("time.time", lambda: NOW_S + _OUTAGE_S)
         site.keys_return()
-        await site.settle()
+        await site.verify()
         envelopes = [decode(each) for each in site.trusted()]
         assert sorted(e.body["n"] for e in envelopes) == list(range(30))
         assert envelopes[0].metadata["received_at"] == "2026-09-21T14:13:20.000Z"
@@ -184,12 +184,12 @@ async def test_what_had_expired_when_it_came_is_quarantined(place: Path) -> None
     async with _site(place) as site:
         await site.accept(_event(0, exp=int(NOW_S) - 301))
         site.keys_return()
-        await site.settle()
+        await site.verify()
         assert site.outcomes() == {("quarantined", "expired"): 1}
         assert site.trusted() == []
 
 
-async def test_cold_start_without_keys_defers_and_the_next_process_settles(place: Path) -> None:
+async def test_cold_start_without_keys_defers_and_the_next_process_verifies(place: Path) -> None:
     async with _site(place) as site:
         for n in range(3):
             await site.accept(_event(n))
@@ -198,7 +198,7 @@ async def test_cold_start_without_keys_defers_and_the_next_process_settles(place
         site.check()
         assert site.deferred == 4
         site.keys_return()
-        await site.settle()
+        await site.verify()
         assert len(site.trusted()) == 4
         assert site.outcomes() == {("published", ""): 4}
         assert site.metrics.ledger.recovered == {"live-events": 3, "pns": 1}
@@ -210,7 +210,7 @@ async def test_forged_tokens_are_counted_as_rejected_and_trusted_by_nobody(place
             assert await site.accept(_event(n)) == "deferred"
             assert await site.accept(_forged(_event(n))) == "deferred"
         site.keys_return()
-        await site.settle()
+        await site.verify()
         assert site.outcomes() == {("published", ""): 4, ("rejected", "bad_signature"): 4}
         assert all("forged" not in decode(each).body for each in site.trusted())
         assert site.deferred == 0
@@ -221,7 +221,7 @@ async def test_token_of_a_key_that_left_meanwhile_is_kept_whole_in_quarantine(pl
         text = _event(0)
         await site.accept(text)
         site.keys_return("stranger")
-        await site.settle()
+        await site.verify()
         assert site.outcomes() == {("quarantined", "key_gone"): 1}
         (kept,) = site.log.records
         value = orjson.loads(kept.value)
@@ -238,10 +238,10 @@ async def test_rotation_during_the_outage_refuses_no_genuine_event(place: Path) 
         rotated = token(live_event_claims(body={"n": 1}), key="stranger")
         assert await site.accept(rotated) == "deferred"
         assert await site.accept(_event(2)) == "published"  # the key that is known serves on
-        await site.settle()
+        await site.verify()
         assert site.deferred == 1
         site.keys_return("current", "stranger")
-        await site.settle()
+        await site.verify()
         assert sorted(decode(each).body["n"] for each in site.trusted()) == [0, 1, 2]
         assert site.outcomes() == {("published", ""): 3}
 
@@ -267,21 +267,21 @@ async def test_tokens_of_others_are_not_deferred(place: Path) -> None:
         assert site.deferred == 0
 
 
-async def test_issuers_whose_keys_return_are_settled_and_the_others_wait(place: Path) -> None:
+async def test_issuers_whose_keys_return_are_verified_and_the_others_wait(place: Path) -> None:
     async with _site(place) as site:
         await site.accept(_event(0))
         await site.accept(token(notice_claims()), "pns")
         await site.accept(_event(1))
         site.platform.keys = [_jwk("current")]
-        await site.settle()
+        await site.verify()
         assert [r.topic for r in site.trusted()] == ["p.pns.lti-context-copy-notice.v1"]
         assert site.metrics.ledger.held["deferred", "live-events"] == site.deferred == 2
         site.keys_return()
-        await site.settle()
+        await site.verify()
         assert (len(site.trusted()), site.deferred) == (3, 0)
 
 
-async def test_settling_asks_for_keys_that_are_no_older_than_the_tokens(place: Path) -> None:
+async def test_verifying_asks_for_keys_that_are_no_older_than_the_tokens(place: Path) -> None:
     """A key set fetched before the token came says nothing about its key."""
     async with _site(place) as site:
         site.keys_return("current")
@@ -291,7 +291,7 @@ async def test_settling_asks_for_keys_that_are_no_older_than_the_tokens(place: P
         assert await site.accept(rotated) == "deferred"
         site.live.keys = [_jwk("stranger")]
         fetches = site.live.fetches
-        await site.settle()
+        await site.verify()
         assert site.live.fetches == fetches + 1
         assert site.outcomes() == {("published", ""): 1}
 
@@ -309,7 +309,7 @@ async def test_token_that_comes_during_the_fetch_is_left_for_the_next(place: Pat
             return await begun()
 
         site.live._download = slow  # type: ignore[method-assign]
-        await site.settle()
+        await site.verify()
         assert site.outcomes() == {("published", ""): 1}  # not key_gone: its key may just be new
         assert site.deferred == 1
 
@@ -332,15 +332,15 @@ async def test_token_is_kept_as_it_came(place: Path) -> None:
         assert [request_of(each) for each in held] == came
 
 
-async def test_more_tokens_than_one_read_are_all_settled(
+async def test_more_tokens_than_one_read_are_all_verified(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling_module, "_AT_ONCE", 7)
+    monkeypatch.setattr(verify_module, "_AT_ONCE", 7)
     async with _site(place) as site:
         for n in range(30):
             await site.accept(_event(n))
         site.keys_return()
-        await site.settle()
+        await site.verify()
         assert (len(site.trusted()), site.deferred) == (30, 0)
 
 
@@ -355,15 +355,15 @@ async def test_log_that_fails_leaves_tokens_for_the_next_time(place: Path) -> No
                 raise NotDurable("silence")
 
         site.log.failure = fail
-        await site.settle()
+        await site.verify()
         assert (len(site.trusted()), site.deferred) == (2, 2)
         site.log.failure = lambda record: None
-        await site.settle()
+        await site.verify()
         assert sorted(decode(each).body["n"] for each in site.trusted()) == [0, 1, 2, 3]
         assert site.outcomes() == {("published", ""): 4}
 
 
-async def test_disk_that_fails_between_settling_and_forgetting_settles_nothing_twice(
+async def test_disk_that_fails_between_verifying_and_forgetting_counts_nothing_twice(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, failures = SpoolFile.forget, [1, 1]
@@ -375,12 +375,12 @@ async def test_disk_that_fails_between_settling_and_forgetting_settles_nothing_t
         real(file, ids)
 
     monkeypatch.setattr(SpoolFile, "forget", forget)
-    monkeypatch.setattr(settling_module, "_LOOK_EVERY_S", 0.005)
+    monkeypatch.setattr(verify_module, "_LOOK_EVERY_S", 0.005)
     async with _site(place) as site:
         for n in range(3):
             await site.accept(_event(n))
         site.keys_return()
-        running = asyncio.create_task(site.settling.run())
+        running = asyncio.create_task(site.verifying.run())
         await until(lambda: not site.bench.spool.has_tokens)
         running.cancel()
         await asyncio.wait([running])
@@ -392,7 +392,7 @@ async def test_disk_that_fails_between_settling_and_forgetting_settles_nothing_t
         assert site.deferred == 0
 
 
-async def test_crash_between_settling_and_forgetting_repeats_with_the_same_id(place: Path) -> None:
+async def test_crash_between_verifying_and_forgetting_repeats_with_the_same_id(place: Path) -> None:
     async with _site(place) as site:
         await site.accept(_event(0))
         (held,) = await site.bench.spool.read_tokens(after=0, limit=9)
@@ -402,17 +402,17 @@ async def test_crash_between_settling_and_forgetting_repeats_with_the_same_id(pl
         first = decode(site.trusted()[0]).event_id
     async with _site(place) as site:
         site.keys_return()
-        await site.settle()
+        await site.verify()
         assert decode(site.trusted()[0]).event_id == first
         assert site.deferred == 0
 
 
-async def test_run_settles_by_itself_once_keys_return(
+async def test_run_verifies_by_itself_once_keys_return(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling_module, "_LOOK_EVERY_S", 0.005)
+    monkeypatch.setattr(verify_module, "_LOOK_EVERY_S", 0.005)
     async with _site(place) as site:
-        running = asyncio.create_task(site.settling.run())
+        running = asyncio.create_task(site.verifying.run())
         await site.accept(_event(0))
         await until(lambda: site.live.fetches > 2)
         assert site.trusted() == []
@@ -426,9 +426,9 @@ async def test_run_settles_by_itself_once_keys_return(
 async def test_keys_are_asked_for_only_while_tokens_wait(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling_module, "_LOOK_EVERY_S", 0.002)
+    monkeypatch.setattr(verify_module, "_LOOK_EVERY_S", 0.002)
     async with _site(place) as site:
-        running = asyncio.create_task(site.settling.run())
+        running = asyncio.create_task(site.verifying.run())
         await asyncio.sleep(0.03)
         running.cancel()
         await asyncio.wait([running])
@@ -446,7 +446,7 @@ async def test_damaged_token_is_counted_and_stops_nobody(
         with contextlib.closing(sqlite3.connect(place / "spool.sqlite3")) as other, other:
             other.execute("update record set headers = x'5b5d' where id = 2")
         site.keys_return()
-        await site.settle()
+        await site.verify()
         assert sorted(decode(each).body["n"] for each in site.trusted()) == [0, 2]
         assert site.outcomes() == {("published", ""): 2, ("not_durable", "damaged"): 1}
 
@@ -462,7 +462,7 @@ async def test_token_that_quarantine_never_takes_stops_nobody(place: Path) -> No
 
         site.log.failure = judge
         site.keys_return()
-        await site.settle()
+        await site.verify()
         assert len(site.trusted()) == 1
 
 

@@ -1,4 +1,4 @@
-"""`forebay-ingest quarantine`: what is shown, and what is noted."""
+"""`forebay-ingest quarantine`: what is shown, and what is recorded."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from ingest.commands.main import main
 from ingest.contract.codec import encode
 from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
+from ingest.contract.moments import rfc3339
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.record import Record
-from ingest.normalising.values import rfc3339
 from ingest.shared import logs
 from tests.support import builders
 from tests.unit.ingest.quarantine.stored_records import PREFIX, TOPIC, kept_record

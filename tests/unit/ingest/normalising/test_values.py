@@ -12,7 +12,6 @@ from ingest.normalising.values import (
     by_shape,
     field,
     fields,
-    rfc3339,
     timestamp,
     visible,
 )
@@ -227,18 +226,6 @@ def test_time_becomes_utc_with_milliseconds(text: str, expected: str) -> None:
 )
 def test_what_is_no_moment_is_none(text: str) -> None:
     assert timestamp(text) is None
-
-
-@pytest.mark.parametrize(
-    ("unix_s", "expected"),
-    [
-        (0.0, "1970-01-01T00:00:00.000Z"),
-        (1_790_000_000.25, "2026-09-21T14:13:20.250Z"),
-        (1_790_000_000, "2026-09-21T14:13:20.000Z"),
-    ],
-)
-def test_moment_is_written_in_utc(unix_s: float, expected: str) -> None:
-    assert rfc3339(unix_s) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the contract does not know is noted by name and shape, within bounds."""
+"""What the contract does not know is counted by name and shape, within bounds."""
 
 import asyncio
 from collections.abc import Callable
@@ -40,13 +40,13 @@ def _at(second: int, **body: Any) -> Any:
     return envelope({"received_at": f"2026-09-21T14:13:{second:02}.000Z"}, body)
 
 
-def test_unknown_field_is_noted_with_its_shape_and_since_when() -> None:
+def test_unknown_field_is_counted_with_its_shape_and_since_when() -> None:
     seen = _seen(_at(1, course_id="7", colour="red"), _at(2), _at(3, colour={"r": 1}))
     first, last = "2026-09-21T14:13:01.000Z", "2026-09-21T14:13:03.000Z"
     assert seen == {COLOUR: Sighting(2, first, last, "string")}
 
 
-def test_unknown_type_is_noted_with_the_shape_of_its_body() -> None:
+def test_unknown_type_is_counted_with_the_shape_of_its_body() -> None:
     event = envelope({"event_type": "course_evaporated"}, {"course_id": "9", "left": [1.5]})
     ((unknown, sighting),) = _seen(event).items()
     assert (unknown, unknown.kind) == (Unknown("live-events", "course_evaporated"), "type")
@@ -65,7 +65,7 @@ def test_caliper_event_has_the_fields_of_its_format() -> None:
     assert {unknown.field for unknown in seen} == {"body.colour", "body.course_id"}
 
 
-def test_notices_that_are_known_are_not_noted() -> None:
+def test_notices_that_are_known_are_not_counted() -> None:
     assert _seen(normalise(notice())) == {}
 
 

@@ -145,7 +145,7 @@ class _World:
             self._turn_keys,
             self._turn_log,
             self._turn_disk,
-            self._settle,
+            self._verify,
         ]
         await self.random.choice(steps)(process)
 
@@ -209,7 +209,7 @@ class _World:
     async def _turn_disk(self, process: _Process) -> None:
         self.disk_fails = not self.disk_fails
 
-    async def _settle(self, process: _Process) -> None:
+    async def _verify(self, process: _Process) -> None:
         with contextlib.suppress(NotDurable):
             await process.deferred._forget()
             await process.deferred.verify_all()
@@ -219,7 +219,7 @@ class _World:
         for keys in process.keys.values():
             keys.answers = True
         await until(lambda: process.bench.spool.health()[0])
-        await self._settle(process)
+        await self._verify(process)
         await until(lambda: not process.bench.spool.has_records)
 
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from ingest.contract.envelope import Source
+from ingest.contract.moments import rfc3339
 from ingest.contract.quarantine import QuarantineReason, quarantine_record
 from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import quarantine_topic
 from ingest.normalising.identity import event_id
-from ingest.normalising.values import rfc3339
 from tests.support import builders
 
 PREFIX = "canvas"

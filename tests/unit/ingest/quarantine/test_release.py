@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from ingest.contract.codec import decode, encode
+from ingest.contract.moments import rfc3339
 from ingest.contract.quarantine import (
     Decided,
     QuarantineReason,
@@ -18,7 +19,6 @@ from ingest.contract.record import Record
 from ingest.errors import NotDurable
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
-from ingest.normalising.values import rfc3339
 from ingest.quarantine.log import contents
 from ingest.quarantine.release import NO_KEYS, KeyFile, Releasing, drop_all, read_key_file
 from ingest.shared.environment import SettingsError
@@ -301,7 +301,7 @@ async def test_published_without_its_decision_is_said_and_stays_open() -> None:
     assert first == again
 
 
-async def test_drops_end_at_the_first_that_is_not_noted() -> None:
+async def test_drops_end_at_the_first_that_is_not_recorded() -> None:
     log = MemoryLog(*(expired_record(number) for number in range(3)))
     log.failing[TOPIC] = NotDurable("no answer")
     found = await contents(log, content_of=lambda kept: False)
