@@ -95,7 +95,7 @@ class Receiver:
             self._metrics.aborted(refusal.reason)
             return problem(refusal)
         except DeadlinePassed as refusal:
-            log.warning("a request took too long", source=endpoint.source)
+            log.warning("request took too long, answered 503", source=endpoint.source)
             answer = problem(refusal)
         if self._draining:
             answer.force_close()
@@ -124,7 +124,9 @@ class Receiver:
             return problem(refusal)
         except Exception as error:
             # the answer must be one that makes Canvas try again, whatever our bug is
-            log.error("unexpected error", cause=type(error).__name__, at=place_of(error))
+            log.error(
+                "unexpected error, answered 503", cause=type(error).__name__, at=place_of(error)
+            )
             return problem(NotDurable())
 
     async def _live_events(self, body: bytes, traceparent: str | None) -> web.Response:
@@ -163,7 +165,9 @@ class Receiver:
         except Refusal as refusal:
             return refusal
         except Exception as error:
-            log.error("unexpected error", cause=type(error).__name__, at=place_of(error))
+            log.error(
+                "unexpected error, answered 503", cause=type(error).__name__, at=place_of(error)
+            )
             return NotDurable()
 
     async def _body(self, request: web.BaseRequest, max_bytes: int, place: Place) -> bytes:

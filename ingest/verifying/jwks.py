@@ -113,7 +113,7 @@ class KeySource:
                 await self.refresh()
                 await asyncio.sleep(every_s)
             except KeysUnavailable as error:
-                log.debug("key source does not answer", issuer=self.issuer, cause=str(error))
+                log.debug("key fetch failed again", issuer=self.issuer, cause=str(error))
                 await asyncio.sleep(min(every_s, self._cooldown_s))
 
     def _begin_fetch(self) -> asyncio.Task[None]:
@@ -134,16 +134,21 @@ class KeySource:
             self._under_way, self._due = self._due, None
             try:
                 keys = read_key_set(await self._download())
-            except KeysUnavailable as error:
+            except Exception as error:  # one that nobody foresaw proves as little about a key
                 if not self.failing:
-                    cause = str(error)
-                    log.error("key source does not answer", issuer=self.issuer, cause=cause)
+                    known = isinstance(error, KeysUnavailable)
+                    cause = str(error) if known else type(error).__name__
+                    log.error(
+                        "key fetch failed, the keys at hand stay in use",
+                        issuer=self.issuer,
+                        cause=cause,
+                    )
                 self.failing = True
                 raise
             finally:
                 self._under_way = None
         if self.failing:
-            log.info("key source answers again", issuer=self.issuer)
+            log.info("keys can be fetched again", issuer=self.issuer)
             self.failing = False
         if keys.keys() != self._keys.keys():
             log.info("keys changed", issuer=self.issuer, kids=sorted(keys))

@@ -423,6 +423,32 @@ async def test_run_verifies_by_itself_once_keys_return(
         await asyncio.wait([running])
 
 
+async def test_key_source_that_fails_as_nobody_foresaw_keeps_the_others_from_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _site(place) as site:
+        await site.accept(_event(0))
+        await site.accept(token(notice_claims()), "pns")
+        site.keys_return()
+
+        async def fail() -> bytes:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(site.platform, "_download", fail)
+        await site.verify()
+        assert (len(site.trusted()), site.deferred) == (1, 1)
+        monkeypatch.undo()
+        await site.verify()
+        assert (len(site.trusted()), site.deferred) == (2, 0)
+        monkeypatch.setattr(site.platform, "_download", fail)
+        with pytest.raises(ZeroDivisionError):
+            await site.platform.refresh()
+        # of its keys nothing can be said now: not that one is gone
+        assert await site.accept(token(notice_claims(), key="stranger"), "pns") == "deferred"
+        await site.verify()
+        assert (len(site.trusted()), site.deferred) == (2, 1)
+
+
 async def test_keys_are_asked_for_only_while_tokens_wait(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
