@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import trustme
 
-from tests.integration.ingest.site import eventually, running_site
+from tests.integration.ingest.site import Site, eventually, running_site
 
 NAME = "receiver.example.edu"
 SEEN_WITHIN_S = 10.0
@@ -25,10 +26,11 @@ class Authority:
         self.client = ssl.create_default_context()
         self._authority.configure_trust(self.client)
 
-    def issue(self) -> bytes:
-        """Writes a new certificate and key, the key first; the certificate in DER."""
+    def issue(self, *, with_key: bool = True) -> bytes:
+        """Writes a new certificate and, first, its key; the certificate in DER."""
         issued = self._authority.issue_cert(NAME)
-        issued.private_key_pem.write_to_path(str(self.key_file))
+        if with_key:
+            issued.private_key_pem.write_to_path(str(self.key_file))
         pem = issued.cert_chain_pems[0].bytes()
         self.cert_file.write_bytes(pem)
         return ssl.PEM_cert_to_DER_cert(pem.decode())
@@ -44,7 +46,9 @@ class Authority:
         return shown
 
 
-async def test_a_renewed_certificate_is_shown_to_new_connections(tmp_path: Path) -> None:
+async def test_a_renewed_certificate_is_shown_to_new_connections_once_its_key_is_there(
+    tmp_path: Path,
+) -> None:
     authority = Authority(tmp_path)
     first = authority.issue()
     settings = {
@@ -66,11 +70,18 @@ async def test_a_renewed_certificate_is_shown_to_new_connections(tmp_path: Path)
         async with aiohttp.ClientSession() as session:
             assert await is_accepted(1)
             assert await authority.seen_at(site.port) == first
+            authority.issue(with_key=False)
+            await eventually(partial(_reload_failed, site), timeout_s=SEEN_WITHIN_S)
+            assert await authority.seen_at(site.port) == first
             second = authority.issue()
             await eventually(second_is_seen, timeout_s=SEEN_WITHIN_S)
             assert await is_accepted(2)  # on the connection of before
         plain = await _plain(site.port)
     assert b"HTTP/1.1 2" not in plain
+
+
+async def _reload_failed(site: Site) -> bool:
+    return (await site.metrics()).value("forebay_tls_reload_failures_total") > 0
 
 
 async def _plain(port: int) -> bytes:
