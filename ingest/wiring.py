@@ -114,16 +114,20 @@ def _open_log(settings: Settings) -> KafkaLog | EmbeddedLog:
 async def key_sources(settings: Settings, directory: Directory) -> AsyncIterator[KeysByEndpoint]:
     """The key sources of every issuer that an endpoint takes, while the block runs."""
     live = settings.live_events
+    urls: Mapping[Source, Mapping[str, str]] = {
+        "live-events": {live.issuer: live.jwks_url},
+        "pns": directory.platforms,
+    }
     async with client_session() as session:
-        yield {
-            "live-events": {
-                live.issuer: KeySource(issuer=live.issuer, url=live.jwks_url, session=session)
-            },
-            "pns": {
-                issuer: KeySource(issuer=issuer, url=url, session=session)
-                for issuer, url in directory.platforms.items()
-            },
+        keys = {
+            source: {i: KeySource(issuer=i, url=url, session=session) for i, url in of.items()}
+            for source, of in urls.items()
         }
+        try:
+            yield keys
+        finally:
+            for key_source in (each for of in keys.values() for each in of.values()):
+                key_source.close()
 
 
 def verifier(

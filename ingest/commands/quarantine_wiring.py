@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from ingest.contract.eventlog.eventlog import FILE_NAME
 from ingest.quarantine.log import EmbeddedQuarantine, Entry, KafkaQuarantine, QuarantineLog
 from ingest.settings import Settings
+from ingest.shared.background import Background
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants_file import Directory
 from ingest.verifying.verifier import Verifier
@@ -16,18 +17,25 @@ from ingest.wiring import key_sources, verifier
 @asynccontextmanager
 async def open_quarantine(settings: Settings) -> AsyncIterator[QuarantineLog]:
     """Kafka's quarantine if the settings name a Kafka, else the embedded log's."""
+    async with Background() as background:
+        log = _quarantine(settings, background)
+        try:
+            yield log
+        finally:
+            await log.close()
+
+
+def _quarantine(settings: Settings, background: Background) -> QuarantineLog:
     prefix = settings.topics.prefix
-    log: QuarantineLog
-    if settings.kafka.bootstrap_servers is not None:
-        options = settings.kafka.client_options()
-        log = KafkaQuarantine(options, prefix, publish_timeout_s=settings.publish.timeout_s)
-    else:
+    if settings.kafka.bootstrap_servers is None:
         path = settings.data_dir / FILE_NAME
-        log = EmbeddedQuarantine(path, prefix, max_bytes=settings.eventlog.max_bytes)
-    try:
-        yield log
-    finally:
-        await log.close()
+        return EmbeddedQuarantine(path, prefix, max_bytes=settings.eventlog.max_bytes)
+    return KafkaQuarantine(
+        settings.kafka.client_options(),
+        prefix,
+        publish_timeout_s=settings.publish.timeout_s,
+        background=background,
+    )
 
 
 @asynccontextmanager

@@ -1,6 +1,5 @@
 """Where quarantine is, the topic in Kafka or the embedded log's file: read whole, appended to."""
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -18,6 +17,7 @@ from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import quarantine_topic
 from ingest.errors import NotDurable
 from ingest.publishing.kafka.log import KafkaLog
+from ingest.shared.background import Background
 from ingest.shared.kafka.topic_reader import read_topic
 
 State = Literal["open", "released", "dropped"]
@@ -71,13 +71,18 @@ class KafkaQuarantine:
     """The topic. `client_options` are aiokafka's own; it connects once something is appended."""
 
     def __init__(
-        self, client_options: dict[str, Any], prefix: str, *, publish_timeout_s: float
+        self,
+        client_options: dict[str, Any],
+        prefix: str,
+        *,
+        publish_timeout_s: float,
+        background: Background,
     ) -> None:
         self._options = client_options
+        self._background = background
         self._topic = quarantine_topic(prefix)
         self._publish_timeout_s = publish_timeout_s
         self._log: KafkaLog | None = None
-        self._running: asyncio.Task[None] | None = None
 
     def records(self) -> AsyncGenerator[StoredRecord, None]:
         """The topic up to its end."""
@@ -87,15 +92,14 @@ class KafkaQuarantine:
         """Returns once all in-sync replicas have it."""
         if self._log is None:
             self._log = KafkaLog(client_options=self._options, budget_s=self._publish_timeout_s)
-            self._running = asyncio.create_task(self._log.run(), name="kafka publisher")
+            self._background.start("kafka publisher", self._log.run)
         await self._log.connected(_CONNECT_TIMEOUT_S)
         await self._log.append(record)
 
     async def close(self) -> None:
         """Lets go of the cluster."""
-        if self._log is not None and self._running is not None:
+        if self._log is not None:
             await self._log.close()
-            self._running.cancel()
 
 
 class EmbeddedQuarantine:

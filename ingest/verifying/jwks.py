@@ -116,6 +116,12 @@ class KeySource:
                 log.debug("key fetch failed again", issuer=self.issuer, cause=str(error))
                 await asyncio.sleep(min(every_s, self._cooldown_s))
 
+    def close(self) -> None:
+        """Gives up what is being fetched."""
+        for task in (self._due, self._under_way):
+            if task is not None:
+                task.cancel()
+
     def _begin_fetch(self) -> asyncio.Task[None]:
         """The next fetch that has not begun."""
         if self._due is None:

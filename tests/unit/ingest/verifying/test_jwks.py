@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from structlog.testing import capture_logs
 
 from ingest.errors import Overloaded, UnknownKey
 from ingest.verifying.jwks import KeySource, KeysUnavailable, read_key_set
@@ -329,6 +330,35 @@ async def test_slow_source_is_waited_for_so_long_and_no_longer() -> None:
         await source.find(_JWK["kid"])
     release.set()
     await _until(lambda: source.known(_JWK["kid"]) is not None)
+
+
+async def test_closed_source_gives_up_its_fetches_without_a_word() -> None:
+    async def never(count: int) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    source = _Source(never)
+    first = asyncio.create_task(source.refresh())
+    await _until(lambda: source.under_way == 1)
+    second = asyncio.create_task(source.refresh())  # it waits for its turn
+    await asyncio.sleep(0)
+    with capture_logs() as lines:
+        source.close()
+        await asyncio.wait([first, second])
+    assert (first.cancelled(), second.cancelled(), source.under_way) == (True, True, 0)
+    assert (len(source.began_at), lines) == (1, [])
+
+
+async def test_failure_that_nobody_foresaw_is_the_sources() -> None:
+    async def fail(count: int) -> bytes:
+        raise ZeroDivisionError
+
+    source = _Source(fail)
+    with pytest.raises(ZeroDivisionError):
+        await source.find(_JWK["kid"])
+    assert source.failing
+    with pytest.raises(KeysUnavailable):
+        await source.find(_JWK["kid"])
 
 
 async def test_too_many_waiters_are_turned_away_at_once_and_places_come_free() -> None:
