@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 ASYNCAPI := build/asyncapi
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports unit unit-others integration coverage faults bench \
+.PHONY: help demo test tests lint format types imports unit unit-others integration coverage faults bench \
 	kafka contract lock lock-check clean
 
 help: ## list the commands
@@ -19,7 +20,12 @@ help: ## list the commands
 demo: $(RUNTIME) $(if $(KAFKA),$(DEV)) ## watch events become rows; KAFKA=1: through a real broker
 	@$(BIN)/python -m tests.demo $(if $(KAFKA),--kafka)
 
-test: lint unit-others coverage ## everything: lint, unit tests on every Python here, all tests
+test: lint tests ## lint and all tests on this Python
+
+# two processes, each with whole files, so that the parts that a file starts are started once;
+# the files with the longest waits come first
+tests: $(DEV) $(ASYNCAPI)/.installed ## all tests on this Python
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 lint: format-check types imports lock-check ## style, types, import rules, locks
 
@@ -50,8 +56,8 @@ unit-others: $(DEV) ## unit and property tests on every other Python that is ins
 integration: $(DEV) $(ASYNCAPI)/.installed ## tests with real parts: processes, a Kafka broker
 	$(BIN)/python -m pytest tests/integration
 
-coverage: $(DEV) $(ASYNCAPI)/.installed ## all tests on this Python, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+coverage: $(DEV) $(ASYNCAPI)/.installed ## all tests on this Python, and the lines that none of them runs
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term
 
 contract: $(DEV) ## write the published contract anew: deploy/contract
 	$(BIN)/python -m tests.contract --new

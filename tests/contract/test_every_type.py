@@ -5,7 +5,7 @@ here anew from the catalogue, by the rules of the contract.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -23,16 +23,13 @@ from ingest.values import Claims
 from ingest.verifying.claims import check_form, format_of
 from tests.contract import signed
 from tests.support import builders
+from tests.support.each import each_case
 from tests.unit.ingest.normalising.lossless import lost, same
 
 _LIVE_EVENTS = [entry for entry in catalogue() if entry.source == "live-events"]
 _NOTICES = [entry for entry in catalogue() if entry.source == "pns"]
 _SHAPES = [(entry, shape) for entry in catalogue() for shape in entry.caliper]
 _project = all_tables(catalogue())
-
-
-def _name(value: Any) -> str:
-    return value.name if isinstance(value, EventType) else ""
 
 
 class _Trip:
@@ -122,69 +119,120 @@ def _check(trip: _Trip, entry: EventType, owner: str, body: Mapping[str, Any]) -
     assert _missing_from_row(trip.rows[_table(entry)], entry.fields, body) == set()
 
 
-@pytest.mark.parametrize("system", [False, True], ids=["user", "system"])
-@pytest.mark.parametrize("entry", _LIVE_EVENTS, ids=_name)
+_WAYS = {"user": False, "system": True}
+
+
 class TestLiveEvent:
-    def _trip(self, entry: EventType, body: signed.Body, system: bool) -> _Trip:
-        trip = _Trip(signed.live_event(entry, body, system=system), entry)
-        assert trip.envelope.metadata["trigger"] == ("system" if system else "user")
+    @pytest.mark.parametrize("way", _WAYS)
+    def test_with_every_field(self, way: str) -> None:
+        with each_case() as case:
+            for entry in _LIVE_EVENTS:
+                for choice in range(3):
+                    with case(entry.name, choice):
+                        trip = self._trip(entry, signed.full(entry, choice=choice), way)
+                        assert trip.issues == []
+                        assert trip.rows[entry.table].unknown == {}
+
+    @pytest.mark.parametrize("way", _WAYS)
+    def test_with_no_field_and_with_nulls(self, way: str) -> None:
+        with each_case() as case:
+            for entry in _LIVE_EVENTS:
+                with case(entry.name, "empty"):
+                    assert self._trip(entry, {}, way).issues == []
+                with case(entry.name, "nulls"):
+                    assert self._trip(entry, dict.fromkeys(entry.fields), way).issues == []
+
+    @pytest.mark.parametrize("way", _WAYS)
+    def test_with_each_field_of_a_wrong_type(self, way: str) -> None:
+        with each_case() as case:
+            for entry in _LIVE_EVENTS:
+                for name, body in signed.spoilt(entry.fields, signed.full(entry)):
+                    with case(entry.name, name, body[name]):
+                        assert self._trip(entry, body, way).issues == [f"body.{name}"]
+
+    @pytest.mark.parametrize("way", _WAYS)
+    def test_with_a_field_that_is_new(self, way: str) -> None:
+        new = {"never_heard_of": {"id": 5}}
+        with each_case() as case:
+            for entry in _LIVE_EVENTS:
+                with case(entry.name):
+                    trip = self._trip(entry, {**signed.full(entry), **new}, way)
+                    assert trip.rows[entry.table].unknown == {"never_heard_of": {"id": "5"}}
+
+    def _trip(self, entry: EventType, body: signed.Body, way: str) -> _Trip:
+        trip = _Trip(signed.live_event(entry, body, system=_WAYS[way]), entry)
+        assert trip.envelope.metadata["trigger"] == way
         _check(trip, entry, "set by the school", body)
         return trip
 
-    def test_with_every_field(self, entry: EventType, system: bool) -> None:
-        for choice in range(3):
-            trip = self._trip(entry, signed.full(entry, choice=choice), system)
-            assert trip.issues == []
-            assert trip.rows[entry.table].unknown == {}
 
-    def test_with_no_field_and_with_nulls(self, entry: EventType, system: bool) -> None:
-        assert self._trip(entry, {}, system).issues == []
-        assert self._trip(entry, dict.fromkeys(entry.fields), system).issues == []
-
-    def test_with_each_field_of_a_wrong_type(self, entry: EventType, system: bool) -> None:
-        for name, body in signed.spoilt(entry.fields, signed.full(entry)):
-            assert self._trip(entry, body, system).issues == [f"body.{name}"]
-
-    def test_with_a_field_that_is_new(self, entry: EventType, system: bool) -> None:
-        new = {"never_heard_of": {"id": 5}}
-        trip = self._trip(entry, {**signed.full(entry), **new}, system)
-        assert trip.rows[entry.table].unknown == {"never_heard_of": {"id": "5"}}
-
-
-@pytest.mark.parametrize("entry", _NOTICES, ids=_name)
 class TestNotice:
+    def test_with_every_field(self) -> None:
+        with each_case() as case:
+            for entry in _NOTICES:
+                for choice in range(3):
+                    with case(entry.name, choice):
+                        trip = self._trip(entry, signed.full(entry, choice=choice))
+                        assert trip.issues == []
+                        assert trip.rows[entry.table].unknown == {}
+
+    def test_with_no_field_and_with_nulls(self) -> None:
+        with each_case() as case:
+            for entry in _NOTICES:
+                with case(entry.name, "empty"):
+                    assert self._trip(entry, {}).issues == []
+                with case(entry.name, "nulls"):
+                    assert self._trip(entry, dict.fromkeys(entry.fields)).issues == []
+
+    def test_with_each_field_of_a_wrong_type(self) -> None:
+        with each_case() as case:
+            for entry in _NOTICES:
+                fields = {name: kind for name, kind in entry.fields.items() if name != "notice"}
+                for name, body in signed.spoilt(fields, signed.full(entry)):
+                    with case(entry.name, name, body[name]):
+                        assert self._trip(entry, body).issues == [f"body.{name}"]
+
     def _trip(self, entry: EventType, body: signed.Body) -> _Trip:
         trip = _Trip(signed.notice(entry, body), entry)
         whole = {"deployment_id": builders.DEPLOYMENT, **body}
         _check(trip, entry, builders.CLIENT, {n: v for n, v in whole.items() if n != "notice"})
         return trip
 
-    def test_with_every_field(self, entry: EventType) -> None:
-        for choice in range(3):
-            trip = self._trip(entry, signed.full(entry, choice=choice))
-            assert trip.issues == []
-            assert trip.rows[entry.table].unknown == {}
 
-    def test_with_no_field_and_with_nulls(self, entry: EventType) -> None:
-        assert self._trip(entry, {}).issues == []
-        assert self._trip(entry, dict.fromkeys(entry.fields)).issues == []
-
-    def test_with_each_field_of_a_wrong_type(self, entry: EventType) -> None:
-        fields = {name: kind for name, kind in entry.fields.items() if name != "notice"}
-        for name, body in signed.spoilt(fields, signed.full(entry)):
-            assert self._trip(entry, body).issues == [f"body.{name}"]
-
-
-@pytest.mark.parametrize("system", [False, True], ids=["user", "system"])
-@pytest.mark.parametrize(("entry", "shape"), _SHAPES, ids=_name)
+@pytest.mark.parametrize("way", _WAYS)
 class TestCaliper:
-    def _trip(self, entry: EventType, shape: Shape, body: signed.Body, system: bool) -> _Trip:
-        payload = signed.caliper(shape, body, system=system)
+    def test_with_every_field(self, way: str) -> None:
+        with each_case() as case:
+            for entry, shape in _SHAPES:
+                with case(entry.name, shape):
+                    trip = self._trip(entry, shape, signed.full_caliper(), way)
+                    assert trip.issues == []
+                    assert trip.rows[f"{entry.table}__caliper"].unknown == {}
+
+    def test_with_nulls(self, way: str) -> None:
+        nulls = dict.fromkeys(signed.full_caliper())
+        with each_case() as case:
+            for entry, shape in _SHAPES:
+                with case(entry.name, shape):
+                    assert self._trip(entry, shape, nulls, way).issues == []
+
+    def test_with_each_field_of_a_wrong_type(self, way: str) -> None:
+        body = signed.full_caliper()
+        fields = {name: catalogue().caliper_fields[name] for name in body}
+        with each_case() as case:
+            for entry, shape in _SHAPES:
+                for name, wrong in signed.spoilt(fields, body):
+                    with case(entry.name, shape, name, wrong[name]):
+                        trip = self._trip(entry, shape, wrong, way)
+                        assert f"body.{name}" in trip.issues
+
+    def _trip(self, entry: EventType, shape: Shape, body: signed.Body, way: str) -> _Trip:
+        payload = signed.caliper(shape, body, system=_WAYS[way])
         trip = _Trip(payload, entry)
         event = payload["data"][0]
         table = f"{_table(entry)}__caliper"
         assert trip.envelope.event_type == entry.name
-        assert trip.envelope.metadata["trigger"] == ("system" if system else "user")
+        assert trip.envelope.metadata["trigger"] == way
         assert trip.record.topic == _topic(entry)
         # of an object that Canvas has no id for, the type has no key either
         entity = "10000000000077" if entry.key else None
@@ -193,28 +241,12 @@ class TestCaliper:
         assert _missing_from_row(trip.rows[table], catalogue().caliper_fields, event) == set()
         return trip
 
-    def test_with_every_field(self, entry: EventType, shape: Shape, system: bool) -> None:
-        trip = self._trip(entry, shape, signed.full_caliper(), system)
-        assert trip.issues == []
-        assert trip.rows[f"{entry.table}__caliper"].unknown == {}
-
-    def test_with_nulls(self, entry: EventType, shape: Shape, system: bool) -> None:
-        assert self._trip(entry, shape, dict.fromkeys(signed.full_caliper()), system).issues == []
-
-    def test_with_each_field_of_a_wrong_type(
-        self, entry: EventType, shape: Shape, system: bool
-    ) -> None:
-        body = signed.full_caliper()
-        fields = {name: catalogue().caliper_fields[name] for name in body}
-        for name, wrong in signed.spoilt(fields, body):
-            assert f"body.{name}" in self._trip(entry, shape, wrong, system).issues
-
-
-def _of_wrong_metadata() -> Iterator[tuple[str, dict[str, Any]]]:
-    for system in (False, True):
-        yield from signed.spoilt_metadata(signed.live_event(_LIVE_EVENTS[0], {}, system=system))
-
 
 def test_metadata_of_a_wrong_type_stay_and_are_named() -> None:
-    for name, payload in _of_wrong_metadata():
-        assert _Trip(payload, _LIVE_EVENTS[0]).issues == [f"metadata.{name}"]
+    entry = _LIVE_EVENTS[0]
+    with each_case() as case:
+        for way, system in _WAYS.items():
+            good = signed.live_event(entry, {}, system=system)
+            for name, payload in signed.spoilt_metadata(good):
+                with case(way, name, payload["metadata"][name]):
+                    assert _Trip(payload, entry).issues == [f"metadata.{name}"]

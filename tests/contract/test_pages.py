@@ -21,6 +21,7 @@ from ingest.contract.tables import (
     EVENTS_COLUMNS,
     MAX_UNKNOWN_FIELDS,
 )
+from tests.support.each import each_case
 
 _FILES = published("1.2.3")
 _PAGES = {
@@ -29,10 +30,6 @@ _PAGES = {
 Store = duckdb.DuckDBPyConnection
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#]+)\)")
 _SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
-
-
-def _entry_id(entry: EventType) -> str:
-    return entry.name
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +63,23 @@ def test_every_type_has_a_page_that_the_start_leads_to() -> None:
     assert wanted | {DATA_MODEL} <= set(_LINK.findall(_PAGES[START]))
 
 
-@pytest.mark.parametrize("name", _PAGES)
-def test_links_lead_to_files_that_are_published(name: str) -> None:
-    for link in _LINK.findall(_PAGES[name]):
-        path = f"docs/{link}" if not link.startswith("../") else link.removeprefix("../")
-        assert path in _FILES or any(file.startswith(f"{path}/") for file in _FILES)
+def test_links_lead_to_files_that_are_published() -> None:
+    with each_case() as case:
+        for name, page in _PAGES.items():
+            for link in set(_LINK.findall(page)):
+                path = f"docs/{link}" if not link.startswith("../") else link.removeprefix("../")
+                with case(name, link):
+                    assert path in _FILES or any(file.startswith(f"{path}/") for file in _FILES)
 
 
-@pytest.mark.parametrize("entry", list(catalogue()), ids=_entry_id)
-def test_page_has_every_field_topic_table_and_example(entry: EventType) -> None:
-    page = _PAGES[page_name(entry)]
+def test_page_has_every_field_topic_table_and_example() -> None:
+    with each_case() as case:
+        for entry in catalogue():
+            with case(entry.name):
+                _check_page(entry, _PAGES[page_name(entry)])
+
+
+def _check_page(entry: EventType, page: str) -> None:
     assert entry.about in page
     assert all(f"| `{name}` | {kind} | `" in page for name, kind in entry.fields.items())
     assert all(note.about in page for note in entry.notes.values())
@@ -85,14 +89,13 @@ def test_page_has_every_field_topic_table_and_example(entry: EventType) -> None:
     assert ("## In Caliper format" in page) == bool(entry.caliper)
 
 
-@pytest.mark.parametrize("entry", list(catalogue()), ids=_entry_id)
-def test_queries_of_a_page_find_its_example(
-    entry: EventType, store: duckdb.DuckDBPyConnection
-) -> None:
-    written = _SQL.findall(_PAGES[page_name(entry)])
-    assert [query.strip() for query in written] == queries(entry)
-    for query in written:
-        assert store.execute(query).fetchall()
+def test_queries_of_a_page_find_its_example(store: Store) -> None:
+    with each_case() as case:
+        for entry in catalogue():
+            with case(entry.name):
+                written = _SQL.findall(_PAGES[page_name(entry)])
+                assert [query.strip() for query in written] == queries(entry)
+                assert all(store.execute(query).fetchall() for query in written)
 
 
 def test_queries_of_the_other_pages_run(store: Store) -> None:

@@ -17,6 +17,7 @@ from ingest.contract.describe.schemas import schemas
 from ingest.contract.envelope import Envelope
 from ingest.contract.topics import ingest_topics, schema_id
 from tests.contract.examples import SHIPPED, lines
+from tests.support.each import each_case
 
 COMMITTED = Path(__file__).parents[2] / "deploy" / "contract"
 _SCHEMAS = schemas()
@@ -71,24 +72,30 @@ def test_every_schema_is_named_by_its_urn() -> None:
 
 
 @pytest.mark.parametrize("dialect", _DIALECTS)
-@pytest.mark.parametrize("name", _SCHEMAS)
-def test_schema_is_valid_in_both_dialects(name: str, dialect: type[Validator]) -> None:
-    dialect.check_schema(_SCHEMAS[name])
+def test_schema_is_valid_in_both_dialects(dialect: type[Validator]) -> None:
+    with each_case() as case:
+        for name, schema in _SCHEMAS.items():
+            with case(name):
+                dialect.check_schema(schema)
 
 
 @pytest.mark.parametrize("dialect", _DIALECTS)
-@pytest.mark.parametrize("name", _EXAMPLES)
-def test_example_follows_its_schema(name: str, dialect: type[Validator]) -> None:
-    envelope = _EXAMPLES[name]
-    dialect(_schema_of(envelope)).validate(_value(envelope))
+def test_example_follows_its_schema(dialect: type[Validator]) -> None:
+    with each_case() as case:
+        for name, envelope in _EXAMPLES.items():
+            with case(name):
+                dialect(_schema_of(envelope)).validate(_value(envelope))
 
 
-@pytest.mark.parametrize("entry", list(catalogue()), ids=lambda entry: entry.name)
-def test_schema_promises_every_field_with_its_meaning(entry: Any) -> None:
-    promised = _SCHEMAS[schema_id(entry.source, entry.name).rpartition(":")[2]]["$defs"]["body"]
-    assert list(promised["properties"]) == list(entry.fields)
-    assert all(len(field["description"]) > 3 for field in promised["properties"].values())
-    assert all("null" in field["type"] for field in promised["properties"].values())
+def test_schema_promises_every_field_with_its_meaning() -> None:
+    with each_case() as case:
+        for entry in catalogue():
+            schema = _SCHEMAS[schema_id(entry.source, entry.name).rpartition(":")[2]]
+            promised = schema["$defs"]["body"]["properties"]
+            with case(entry.name):
+                assert list(promised) == list(entry.fields)
+                assert all(len(field["description"]) > 3 for field in promised.values())
+                assert all("null" in field["type"] for field in promised.values())
 
 
 def _passes(change: dict[str, Any], *, body: dict[str, Any] | None = None) -> set[bool]:
@@ -157,15 +164,16 @@ def test_asyncapi_document_refers_to_files_that_are_there() -> None:
     assert all((COMMITTED / m["payload"]["$ref"]).is_file() for m in messages.values())
 
 
-@pytest.mark.parametrize("name", _EXAMPLES)
-def test_headers_of_a_record_are_those_that_the_asyncapi_document_names(name: str) -> None:
-    envelope = _EXAMPLES[name]
+def test_headers_of_a_record_are_those_that_the_asyncapi_document_names() -> None:
     components = document("1", schemas_at="schemas")["components"]
-    schema = _schema_of(envelope)["$id"].rpartition(":")[2]
-    own = components["messages"][schema]["headers"]["allOf"][1]
-    record = encode(envelope, prefix="p", traceparent="00-0-0-01")
-    headers = {name: value.decode() for name, value in record.headers}
     common = components["schemas"]["cloudEventHeaders"]
-    assert headers.keys() <= common["properties"].keys()
-    for expected in (common, own):
-        Draft202012Validator(expected).validate(headers)
+    with each_case() as case:
+        for name, envelope in _EXAMPLES.items():
+            schema = _schema_of(envelope)["$id"].rpartition(":")[2]
+            own = components["messages"][schema]["headers"]["allOf"][1]
+            record = encode(envelope, prefix="p", traceparent="00-0-0-01")
+            headers = {header: value.decode() for header, value in record.headers}
+            with case(name):
+                assert headers.keys() <= common["properties"].keys()
+                for expected in (common, own):
+                    Draft202012Validator(expected).validate(headers)

@@ -1,14 +1,19 @@
-"""Hypothesis profiles: `ci` always tries the same examples, `dev` looks for new ones."""
+"""Hypothesis profiles, by HYPOTHESIS_PROFILE: `ci` always tries the same examples, `dev` looks for
+new ones, `long` looks for hours' worth of them."""
 
 import os
 
 from hypothesis import HealthCheck, settings
 
-# signing and disks take their time, which says nothing about the strategies
-_PATIENT = [HealthCheck.too_slow]
+_EXAMPLES = {"ci": 100, "dev": 100, "long": 5_000}
 
-settings.register_profile(
-    "ci", derandomize=True, max_examples=150, deadline=None, suppress_health_check=_PATIENT
-)
-settings.register_profile("dev", max_examples=150, deadline=None, suppress_health_check=_PATIENT)
+for name, count in _EXAMPLES.items():
+    settings.register_profile(
+        name,
+        derandomize=name == "ci",
+        max_examples=count,
+        deadline=None,
+        # signing and disks take their time, which says nothing about the strategies
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))

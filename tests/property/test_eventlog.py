@@ -80,4 +80,6 @@ class _LogAgainstList(RuleBasedStateMachine):
 
 
 TestLogAgainstList = _LogAgainstList.TestCase
-TestLogAgainstList.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestLogAgainstList.settings = settings(
+    max_examples=settings().max_examples // 4, stateful_step_count=20, deadline=None
+)

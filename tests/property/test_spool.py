@@ -209,11 +209,13 @@ def _cut(path: Path, share: float) -> None:
 
 
 TestSpoolAgainstModel = _SpoolAgainstModel.TestCase
-TestSpoolAgainstModel.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
+TestSpoolAgainstModel.settings = settings(
+    max_examples=settings().max_examples // 8, stateful_step_count=12, deadline=None
+)
 
 
 @given(batches=st.lists(st.lists(_ITEMS, min_size=1, max_size=3), min_size=1, max_size=6))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=settings().max_examples // 16, deadline=None)
 def test_write_ahead_log_cut_at_any_frame_leaves_a_state_that_once_was(
     batches: list[list[Spooled]],
 ) -> None:

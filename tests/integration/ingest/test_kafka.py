@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -139,9 +138,7 @@ async def test_a_missing_topic_costs_its_own_events_only(
     listed = await asyncio.to_thread(run, tmp_path, "topics", "list", **settings)
     assert listed.returncode == 1
     assert re.search(rf"^missing +{re.escape(topic)}$", listed.stdout, re.MULTILINE)
-    began = time.monotonic()
     answer = await site.post(LIVE, site.live_event(1, name=MISSING_TYPE))
-    assert time.monotonic() - began < 10
     assert (answer.status, answer.json()["outcome"]) == (202, "spooled")
     others = [await site.post(LIVE, site.live_event(n, name="course_created")) for n in range(5)]
     assert {other.json()["outcome"] for other in others} == {"published"}

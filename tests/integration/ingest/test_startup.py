@@ -9,7 +9,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -210,9 +209,7 @@ async def test_a_request_under_way_is_answered_before_the_end(
             writer.write(request[-50:])
             answer = await read_answer(reader)
         assert answer.status == 202
-        began = time.monotonic()
         assert await asyncio.to_thread(site.program.stop) == 0
-        assert time.monotonic() - began < 5
         assert answer.json()["event_id"].encode() in site.log()[-1].value
 
 

@@ -6,8 +6,6 @@ import asyncio
 import random
 from pathlib import Path
 
-import pytest
-
 from tests.integration.path.whole_path import (
     WholePath,
     drawn_seed,
@@ -16,21 +14,17 @@ from tests.integration.path.whole_path import (
 )
 from tests.support.processes import Program, make_topics
 
-EVENTS = 5_000
-EVENTS_THROUGH_KAFKA = 3_000
+EVENTS = 2_500
+EVENTS_THROUGH_KAFKA = 1_500
 KILLS = 3
 
 
-@pytest.mark.parametrize("who", ["receiver", "worker", "both"])
-async def test_a_killed_program_costs_no_event_and_doubles_none(tmp_path: Path, who: str) -> None:
+async def test_killed_programs_cost_no_event_and_double_none(tmp_path: Path) -> None:
     seed = drawn_seed()
     async with whole_path(tmp_path, seed=seed) as path:
-        victims = {
-            "receiver": [path.receiver],
-            "worker": [path.worker],
-            "both": [path.receiver, path.worker],
-        }[who]
-        await _kill_and_count(path, seed, count=EVENTS, victims=victims * KILLS)
+        # in turn, so that each dies while the other runs, and sometimes while it starts
+        victims = [path.receiver, path.worker] * KILLS
+        await _kill_and_count(path, seed, count=EVENTS, victims=victims)
 
 
 async def test_kills_cost_no_event_and_double_none_on_kafka_either(

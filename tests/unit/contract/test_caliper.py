@@ -8,6 +8,7 @@ import pytest
 from ingest.contract.caliper import Names, Shape, canvas_id
 from ingest.contract.catalogue import Catalogue, EventType, catalogue
 from tests.support.builders import CANVAS, caliper_entity, caliper_event, envelope, without
+from tests.support.each import each_case
 
 _SHAPES = [(shape, entry.name) for entry in catalogue() for shape in entry.caliper]
 
@@ -31,9 +32,11 @@ def test_no_two_types_claim_the_same_shape() -> None:
     assert [shape for shape, count in claimed.items() if count > 1] == []
 
 
-@pytest.mark.parametrize(("shape", "name"), _SHAPES, ids=str)
-def test_every_shape_is_its_own_types(shape: Shape, name: str) -> None:
-    assert catalogue().caliper_type(_event_of(shape)) == name
+def test_every_shape_is_its_own_types() -> None:
+    with each_case() as case:
+        for shape, name in _SHAPES:
+            with case(name, shape):
+                assert catalogue().caliper_type(_event_of(shape)) == name
 
 
 def test_two_types_of_one_shape_are_an_error() -> None:

@@ -110,7 +110,9 @@ async def test_a_client_may_hang_up_on_a_huge_body(
     await _assert_well(server, client, keys)
 
 
-async def test_hanging_says_nothing_and_ends_without_an_answer(server: KeyServer) -> None:
+async def test_hanging_says_nothing_and_ends_without_an_answer(
+    server: KeyServer, client: aiohttp.ClientSession
+) -> None:
     await server.misbehave(Mode.HANG)
     # a client of its own, for aiohttp's would ask a second time
     port = int(server.live_events_url.split(":")[2].partition("/")[0])
@@ -118,7 +120,8 @@ async def test_hanging_says_nothing_and_ends_without_an_answer(server: KeyServer
     writer.write(f"GET {LIVE_EVENTS_PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     answer = asyncio.create_task(reader.read())
     await eventually(lambda: server.requests.total() == 1)
-    await asyncio.sleep(0.05)
+    async with client.get(f"http://127.0.0.1:{port}/elsewhere") as later:
+        assert later.status == 404
     assert not answer.done()
     await server.behave()
     assert await asyncio.wait_for(answer, 2) == b""

@@ -52,7 +52,6 @@ async def test_it_keeps_its_rate_notices_included(canvas: Canvas) -> None:
             receiver.url, rate=200, duration_s=0.5, notice_share=0.5, notice_batch=4
         )
     assert 50 <= report.events <= 125
-    assert report.duration_s < 2
 
 
 async def test_a_slow_receiver_does_not_slow_the_stream(canvas: Canvas) -> None:
@@ -70,12 +69,11 @@ async def test_a_slow_receiver_does_not_slow_the_stream(canvas: Canvas) -> None:
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         sending = asyncio.create_task(canvas.stream(url, rate=200, duration_s=0.3))
-        await asyncio.sleep(0.4)
-        assert 20 <= server_posts <= 62
+        await eventually(lambda: server_posts >= 20)
         assert canvas.oracle.counts().sent == 0
         hold.set()
         report = await sending
-    assert report.accepted == report.events == server_posts
+    assert report.accepted == report.events == server_posts <= 62
 
 
 async def test_a_stream_without_an_end_is_refused(canvas: Canvas) -> None:

@@ -13,6 +13,12 @@ def _nothing(attempt: int, /) -> Outgoing:
     raise NotImplementedError
 
 
+async def _turns() -> None:
+    """Every task that could go on has gone on; nothing here waits for anything outside."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 def _try(serial: int, attempt: int = 2) -> Try:
     return Try(serial=serial, attempt=attempt, job=_nothing)
 
@@ -26,7 +32,7 @@ async def test_they_are_taken_when_due_and_in_that_order() -> None:
         await asyncio.sleep(0)
     taken = [(await task).serial for task in taking]
     assert taken == [1, 2, 3]
-    assert 0.15 <= time.monotonic() - started_s < 2
+    assert time.monotonic() - started_s >= 0.15
 
 
 async def test_all_is_settled_only_when_the_last_that_was_taken_is() -> None:
@@ -38,7 +44,7 @@ async def test_all_is_settled_only_when_the_last_that_was_taken_is() -> None:
     waiting.settled()
     end = asyncio.create_task(waiting.all_settled())
     await waiting.take()
-    await asyncio.sleep(0.01)
+    await _turns()
     assert not end.done()
     waiting.settled()
     await asyncio.wait_for(end, 1)
@@ -51,20 +57,20 @@ async def test_there_is_no_room_while_too_many_retries_wait() -> None:
     waiting.put(0, _try(2))
     room = asyncio.create_task(waiting.room())
     assert (await waiting.take()).attempt == 1
-    await asyncio.sleep(0.01)
+    await _turns()
     assert not room.done()
     assert (await waiting.take()).attempt == 2
     await asyncio.wait_for(room, 1)
 
 
-async def test_a_hundred_thousand_waiting_cost_little() -> None:
-    waiting = Waiting(max_retries=200_000)
+async def test_many_thousands_waiting_cost_little() -> None:
+    waiting = Waiting(max_retries=20_000)
     tracemalloc.start()
     try:
-        for serial in range(100_000):
+        for serial in range(10_000):
             waiting.put(600, Try(serial=serial, attempt=2, job=partial(_nothing, serial)))
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert waiting.retries == len(waiting) == 100_000
-    assert used < 60_000_000
+    assert waiting.retries == len(waiting) == 10_000
+    assert used < 6_000_000

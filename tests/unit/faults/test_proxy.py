@@ -107,12 +107,12 @@ async def test_a_delay_is_added_once_however_many_pieces_come(proxy: Proxy, echo
     proxy.delay(0.2)
     async with connected(proxy) as (reader, writer):
         began = time.monotonic()
-        for _ in range(10):
+        for _ in range(100):
             writer.write(b"drop")
-            await asyncio.sleep(0.01)
-        async with asyncio.timeout(SOON_S):
-            assert await reader.readexactly(40) == b"drop" * 10
-        assert 0.2 <= time.monotonic() - began < 1.5
+            await asyncio.sleep(0.001)
+        async with asyncio.timeout(SOON_S):  # added to each piece, it were 20 s
+            assert await reader.readexactly(400) == b"drop" * 100
+        assert time.monotonic() - began >= 0.2
         proxy.delay(60)
         writer.write(b"late")
         await until(lambda: echo.got.endswith(b"late"))
@@ -126,7 +126,7 @@ async def test_a_throttled_link_carries_so_many_bytes_a_second(proxy: Proxy) -> 
         proxy.throttle(2_000, of=["requests"])
         assert await echoed(connection, b"x" * 1_000) > 0.4
         await proxy.heal()
-        assert await echoed(connection, b"x" * 100_000) < 2
+        await echoed(connection, b"x" * 100_000)  # throttled, it were 50 s
 
 
 async def test_a_blackhole_forwards_nothing_until_it_is_healed(proxy: Proxy, echo: Echo) -> None:

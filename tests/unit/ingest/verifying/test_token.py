@@ -78,7 +78,7 @@ def test_token_is_taken_apart() -> None:
         _GOOD + b"." + _GOOD,
         b"[" * 100_000,
     ],
-    ids=lambda raw: repr(raw[:12] + raw[-12:]),
+    ids=lambda raw: repr(raw[:12]),
 )
 def test_what_is_no_token_is_malformed(raw: bytes) -> None:
     with pytest.raises(Malformed):
