@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ingest.contract.record import Record
 from ingest.errors import (
+    NoRoom,
     NotDurable,
     Overloaded,
     PartitionUnavailable,
@@ -20,7 +21,6 @@ from ingest.errors import (
 from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.publisher import Landed, Publisher
 from ingest.publishing.router import Router
-from ingest.storage.disk import NoRoom
 from tests.unit.ingest.publishing.fakes import (
     LIMITS,
     OTHER_TOPIC,
