@@ -178,7 +178,7 @@ async def test_sick_topics_share_half_of_the_spool_and_no_more(tmp_path: Path) -
         with pytest.raises(NoRoom):
             await bench.publish(record(1, size_bytes=200_000))
         bench.log.failure = _raise(Overloaded("queue"))
-        assert await bench.publish(record(2, topic=OTHER_TOPIC, size_bytes=200_000)) == "spool"
+        assert await bench.publish(record(2, topic=OTHER_TOPIC, size_bytes=100_000)) == "spool"
 
 
 async def test_record_too_large_is_not_spooled(bench: _Bench) -> None:
