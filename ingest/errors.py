@@ -72,6 +72,14 @@ class NotDurable(Unavailable):
     reason, status, title = "not_durable", 503, "The event could not be made durable"
 
 
+class NoRoom(NotDurable):
+    """A bound in bytes has been reached."""
+
+
+class DiskFull(NoRoom):
+    """The disk has no room for it."""
+
+
 class Overloaded(Unavailable):
     reason, status, title = "overloaded", 503, "Too much is under way"
 

@@ -10,9 +10,8 @@ import structlog
 from ingest.errors import NotDurable, Refusal, Rejection, Uncheckable
 from ingest.intake import Intake
 from ingest.shared.logs import place_of
-from ingest.spool.deferred import request_of
+from ingest.spool.rows import HeldToken
 from ingest.spool.spool import Spool
-from ingest.spool.store import Held
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 
 log = structlog.get_logger(__name__)
@@ -28,7 +27,7 @@ class DeferredVerification:
         self._spool = spool
         self._intake = intake
         self._keys = keys
-        self._done: list[Held] = []
+        self._done: list[HeldToken] = []
         self._refused: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -45,15 +44,15 @@ class DeferredVerification:
 
         Keys are fetched after the last of them came in, so that what no key fits has none.
         """
-        last_id = await self._spool.last_id()
+        last_id = await self._spool.last_token_id()
         if not await self._refresh():
             return
         judged = position = 0
         self._refused.clear()
         while chunk := await self._spool.read_tokens(after=position, limit=_AT_ONCE):
-            due = [held for held in chunk if held.stored.offset <= last_id]
+            due = [held for held in chunk if held.id <= last_id]
             judged += await self._verify(due)
-            position = chunk[-1].stored.offset
+            position = chunk[-1].id
             if len(due) < len(chunk):
                 break
         if judged:
@@ -64,17 +63,17 @@ class DeferredVerification:
         fetched = await asyncio.gather(*map(_fetched, self._keys))
         return any(fetched)
 
-    async def _verify(self, due: list[Held]) -> int:
+    async def _verify(self, due: list[HeldToken]) -> int:
         judged = await asyncio.gather(*map(self._judge, due))
         done = [held for held, is_done in zip(due, judged, strict=True) if is_done]
         self._done += done
         await self._forget()
         return len(done)
 
-    async def _judge(self, held: Held) -> bool:
+    async def _judge(self, held: HeldToken) -> bool:
         """Whether the token is done with: published, quarantined or refused."""
         try:
-            await self._intake.accept_deferred(request_of(held))
+            await self._intake.accept_deferred(held.request)
         except Rejection as rejection:
             self._refused[rejection.reason] += 1
         except (Refusal, Uncheckable):
@@ -93,7 +92,7 @@ class DeferredVerification:
         """What is done with is counted already: until the disk lets go it must not come again."""
         while self._done:
             part = self._done[:_AT_ONCE]
-            await self._spool.forget(part, when_gone=self._done.remove)
+            await self._spool.forget_tokens(part, when_gone=self._done.remove)
 
 
 async def _fetched(keys: KeySource) -> bool:

@@ -25,7 +25,8 @@ from ingest.shared.background import Background
 from ingest.shared.environment import SettingsError
 from ingest.spool.deferred import Deferred
 from ingest.spool.directory import SpoolDirectory
-from ingest.spool.spool import Spool, SpoolLimits
+from ingest.spool.limits import SpoolLimits
+from ingest.spool.spool import Spool
 from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, client_session
 from ingest.verifying.tenants import HourlyAllowance
@@ -72,6 +73,9 @@ async def assembled(settings: Settings, directory: Directory) -> AsyncIterator[P
         background = await stack.enter_async_context(
             Background(restarted=metrics.background_restarted)
         )
+        background.start("spool maintenance", spool.run, needed=True)
+        if isinstance(log, EmbeddedLog):
+            background.start("event log maintenance", log.run, needed=True)
         if isinstance(log, KafkaLog):
             background.start("kafka publisher", log.run, needed=True)
             await log.connected(_CONNECT_WITHIN_S)

@@ -1,4 +1,4 @@
-"""Commands of `forebay-ingest spool`: look into a spool, carry it elsewhere, mend it, empty it."""
+"""Commands of `forebay-ingest spool`: look into it, carry it elsewhere, repair it, empty it."""
 
 import contextlib
 import json
@@ -18,15 +18,18 @@ from ingest.commands.console import Misuse, errors_in_one_line, json_option, pri
 from ingest.settings import Settings
 from ingest.shared import logs
 from ingest.shared.environment import load
-from ingest.spool.directory import REBUILT_NAME, SpoolDirectory
+from ingest.spool.directory import SpoolDirectory
 from ingest.spool.maintenance import check
 from ingest.spool.maintenance.check import Repair, Verdict
 from ingest.spool.maintenance.exchange import Imported, import_lines, to_line
-from ingest.spool.maintenance.reader import SpoolReader, owner
-from ingest.spool.store import DEFERRED, FILE_NAME, RESERVE_NAME
+from ingest.spool.ownership import owner
+from ingest.spool.reader import SpoolReader
+from ingest.spool.rebuild import REBUILT_NAME
+from ingest.spool.reserve import RESERVE_NAME
+from ingest.spool.store import FILE_NAME
 from ingest.verifying.tenants_file import read_tenants
 
-_SET_ASIDE = "damaged-*.sqlite3"
+_DAMAGED_FILES = "damaged-*"
 _DRAIN_TIMEOUT_S = 3600.0
 
 
@@ -48,11 +51,11 @@ def spool_status(as_json: bool) -> None:
     for name, value in shown.items():
         if not isinstance(value, list):
             click.echo(f"{name}: {'-' if value is None else value}")
-    for held in shown["holdings"]:
-        line = f"{held['records']:>8} {held['size_bytes']:>12} B  {held['source']}  {held['topic']}"
-        click.echo(printable(line))
-    for file in shown["set_aside"]:
-        click.echo(f"set aside: {file['file']}, {file['bytes']} B")
+    for found in shown["by_topic"]:
+        counts = f"{found['records']:>8} {found['size_bytes']:>12} B"
+        click.echo(printable(f"{counts}  {found['source']}  {found['topic']}"))
+    for file in shown["damaged_files"]:
+        click.echo(f"damaged, kept for a look: {file['file']}, {file['bytes']} B")
 
 
 @spool.command("export")
@@ -60,18 +63,18 @@ def spool_status(as_json: bool) -> None:
 @click.option(
     "--file",
     type=click.Path(path_type=Path),
-    help="Another file than the spool's own, such as one that was set aside as damaged.",
+    help="Another file than the spool's own, such as one that was renamed as damaged.",
 )
 @errors_in_one_line
 def spool_export(out: Path | None, file: Path | None) -> None:
     """Print every record and token as a line of JSON. Exit 1 if some could not be read."""
     settings = _settings()
     path = _existing(settings) if file is None else _found(settings, file)
-    reader = SpoolReader.open(path)
+    reader = SpoolReader.open(path, whatever_it_is=file is not None)
     exported = damaged = 0
     with contextlib.closing(reader), _output(out) as lines:
-        for held in reader.records():
-            if held.stored.damaged:
+        for held in reader.items():
+            if held.damaged:
                 damaged += 1
                 continue
             lines.write(to_line(held) + b"\n")
@@ -140,7 +143,7 @@ def spool_fsck(repair: bool, as_json: bool) -> None:
 @json_option
 @errors_in_one_line
 def spool_drain(timeout_s: float, as_json: bool) -> None:
-    """Publish all that the spool holds to Kafka, settle its tokens, and end.
+    """Publish all that the spool holds to Kafka, judge its tokens, and end.
 
     Exit 1 if something is left at the timeout or SIGTERM.
     """
@@ -184,25 +187,24 @@ def _status(settings: Settings, path: Path) -> dict[str, Any]:
     owned_by = owner(directory)
     reserve = directory / RESERVE_NAME
     with contextlib.closing(SpoolReader.open(path)) as reader:
-        holdings = reader.holdings()
-        oldest_ms = reader.oldest_ms()
+        found, oldest_ms = reader.contents(), reader.oldest_ms()
         return {
             "path": str(path),
             "owned": owned_by is not None,
             "owner_pid": owned_by.pid if owned_by else None,
-            "records": sum(h.records for h in holdings if h.topic != DEFERRED),
-            "tokens": sum(h.records for h in holdings if h.topic == DEFERRED),
+            "records": sum(each.records for each in found.records),
+            "tokens": sum(each.tokens for each in found.tokens),
             "used_bytes": reader.usage.used_bytes(),
             "file_bytes": reader.usage.file_bytes(),
             "max_bytes": limits.max_bytes,
             "oldest_age_s": None if oldest_ms is None else round(time.time() - oldest_ms / 1000, 1),
             "reserve_bytes": limits.pns_reserve_bytes,
             "reserve_held": reserve.exists() and reserve.stat().st_size == limits.pns_reserve_bytes,
-            "set_apart": len(reader.set_apart()),
-            "holdings": [to_builtins(holding) for holding in holdings],
-            "set_aside": [
+            "damaged": reader.moved(),
+            "by_topic": [to_builtins(each) for each in found.records],
+            "damaged_files": [
                 {"file": file.name, "bytes": file.stat().st_size}
-                for file in sorted(directory.glob(_SET_ASIDE))
+                for file in sorted(directory.glob(_DAMAGED_FILES))
             ],
         }
 
@@ -239,13 +241,14 @@ def _print_verdict(verdict: Verdict, outcome: Repair | None, as_json: bool) -> N
         return
     for flaw in verdict.flaws:
         click.echo(f"file: {printable(flaw)}")
-    click.echo(f"{verdict.sound} records are sound")
-    for id_ in verdict.damaged:
+    click.echo(f"{verdict.sound} events are sound")
+    for id_ in verdict.damaged_records:
         click.echo(f"record {id_}: its checksum is wrong")
+    for id_ in verdict.damaged_tokens:
+        click.echo(f"token {id_}: its checksum is wrong")
     if verdict.unreadable:
-        click.echo(f"{verdict.unreadable} records cannot be read")
-    for row in verdict.set_apart:
-        line = f"record {row.id}: set apart as damaged, {row.size_bytes} B, {row.source}"
-        click.echo(printable(f"{line}, {row.topic}"))
+        click.echo(f"{verdict.unreadable} rows cannot be read")
+    if verdict.moved:
+        click.echo(f"{verdict.moved} damaged rows were moved out of the way earlier")
     if outcome is not None:
-        click.echo(f"{outcome.kept} kept in a new file, {outcome.lost} lost; the old is set aside")
+        click.echo(f"{outcome.kept} kept in a new file, {outcome.lost} lost; the old is renamed")

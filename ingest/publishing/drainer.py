@@ -12,9 +12,8 @@ from ingest.errors import NotDurable, RecordTooLarge
 from ingest.observing.ledger import Ledger
 from ingest.publishing.log import Log, Partition
 from ingest.publishing.router import Router
-from ingest.spool.recover import as_record
+from ingest.spool.rows import Held
 from ingest.spool.spool import Spool
-from ingest.spool.store import Held
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +142,7 @@ class Drainer:
 
     async def _publish(self, held: Held) -> Outcome | None:
         """How the record ended, if the log has it, or quarantine in its stead."""
-        record = as_record(held.stored)
+        record = held.record
         try:
             if await self._router.publish(self._log, record, may_probe=True, urgent=False):
                 return _outcome_of(record, self._prefix)
@@ -190,7 +189,7 @@ class Drainer:
         return any(due_s <= now_s for due_s in self._unpublishable.values())
 
     def _partition_of(self, held: Held) -> Partition:
-        return self._log.partition_of(as_record(held.stored))
+        return self._log.partition_of(held.record)
 
     def _topics_down(self) -> frozenset[str]:
         """Topics of which no partition takes records: to read them would find nothing to do."""

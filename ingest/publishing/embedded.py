@@ -33,7 +33,7 @@ class EmbeddedLog:
         self._commits = GroupCommit[Record](self._append)
         self._disk = Disk("event log", timeout_s=_COMMIT_TIMEOUT_S)
         self._closing = False
-        self._tending = asyncio.create_task(self._tend(), name="event log")
+        self._trim_at = 0.0
 
     def partitions_of(self, topic: str) -> int:
         """Every topic has one."""
@@ -52,36 +52,40 @@ class EmbeddedLog:
         await self._commits.append(record)
 
     async def health(self) -> tuple[bool, str]:
-        """The outcome of the latest commit."""
+        """The outcome of the latest commit or probe."""
         return self._disk.failure is None, self._disk.failure or "the event log takes records"
+
+    async def run(self) -> None:
+        """Trims between commits, and after a failure finds out when it is over. Does not end."""
+        while True:
+            with contextlib.suppress(NotDurable):
+                await self._trim_what_is_old()
+            if self._disk.suspect:
+                with contextlib.suppress(NotDurable):
+                    await self._disk.write(self._file.probe)
+            await asyncio.sleep(_PROBE_EVERY_S)
 
     async def close(self) -> None:
         """Commits what waits, then closes the file."""
         self._closing = True
-        self._tending.cancel()
         if not await self._commits.finish(_CLOSE_TIMEOUT_S):
-            log.error("event log did not finish in time; what it did not commit got no 2xx")
+            log.error("event log close timed out: what it did not commit got no 2xx")
             return
         await self._disk.close(self._file.close)
 
     async def _append(self, records: Iterable[Record]) -> int:
         batch = list(itertools.islice(records, APPEND_LIMIT))
-        await self._disk.attempt(lambda: self._file.append(batch))
+        await self._disk.write(lambda: self._file.append(batch))
         return len(batch)
 
-    async def _tend(self) -> None:
-        """Trims slice by slice between commits; after a failure finds out when it is over."""
-        clock = asyncio.get_running_loop().time
-        trim_at = clock()
-        while True:
-            await asyncio.sleep(_PROBE_EVERY_S)
-            with contextlib.suppress(NotDurable):
-                if self._disk.failure is not None or clock() >= trim_at:
-                    trim_at = clock() + _TRIM_EVERY_S
-                    while await self._disk.attempt(self._trim):
-                        pass
-                if self._disk.failure is not None:
-                    await self._disk.attempt(self._file.probe)
+    async def _trim_what_is_old(self) -> None:
+        """In slices; at once if nothing can be written, for that may make room."""
+        now_s = asyncio.get_running_loop().time()
+        if self._disk.failure is None and now_s < self._trim_at:
+            return
+        self._trim_at = now_s + _TRIM_EVERY_S
+        while await self._disk.call(self._trim):
+            pass
 
     def _trim(self) -> int:
         return self._file.trim(before_ms=int((time.time() - self._retention_s) * 1000))

@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+RESERVE_NAME = "reserve"
+
 
 class Reserve:
     """A file of `size_bytes` that holds blocks for others. Blocking."""

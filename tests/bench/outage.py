@@ -15,7 +15,8 @@ import psutil
 
 from ingest.contract.record import Record
 from ingest.contract.topics import ingest_topics
-from ingest.spool.store import FILE_NAME, Spooled, SpoolFile
+from ingest.spool.rows import NewRecord
+from ingest.spool.store import FILE_NAME, SpoolFile
 from tests.bench import load
 from tests.emulator.canvas import Canvas
 from tests.kafka.broker import Cluster
@@ -127,7 +128,7 @@ def _fill(path: Path, megabytes: int) -> None:
     value = b'{"metadata":{},"body":{"filler":"' + b"x" * RECORD_BYTES + b'"}}'
     for start in range(0, megabytes * 1_000_000 // RECORD_BYTES, _BATCH):
         items = [
-            Spooled(
+            NewRecord(
                 record=Record(topic=topics[number % len(topics)], key=b"%d" % number, value=value),
                 source="live-events",
             )

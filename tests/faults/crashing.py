@@ -62,6 +62,8 @@ POINTS: Final[dict[str, Point]] = {
     "before-spool-answer": _ingest("spool.spool", "Spool.append", "after"),
     "before-spool-delete": _ingest("spool.store", "SpoolFile.forget", "before"),
     "after-spool-delete": _ingest("spool.store", "SpoolFile.forget", "after"),
+    "before-token-delete": _ingest("spool.store", "SpoolFile.forget_tokens", "before"),
+    "after-token-delete": _ingest("spool.store", "SpoolFile.forget_tokens", "after"),
     "before-deferred-commit": _ingest("spool.spool", "Spool.defer", "before"),
     "after-deferred-commit": _ingest("spool.spool", "Spool.defer", "after"),
     "before-deferred-delivery": _ingest("verify_deferred", "DeferredVerification._judge", "before"),

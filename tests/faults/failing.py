@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ingest.spool.reserve import Reserve
-from ingest.spool.store import RESERVE_NAME, SpoolFile
+from ingest.spool.reserve import RESERVE_NAME, Reserve
+from ingest.spool.store import SpoolFile
 from tests.faults import crashing
 
 Trouble = Literal["full", "io error", "read-only", "fsync error", "slow", "small"]
@@ -28,8 +28,15 @@ Trouble = Literal["full", "io error", "read-only", "fsync error", "slow", "small
 
 SLOW_S: Final = 0.5
 
-_WRITES: Final = ("append", "forget", "set_apart", "keep_note", "give_back")
-_SYNCED: Final = ("append", "forget")
+_WRITES: Final = (
+    "append",
+    "forget",
+    "forget_tokens",
+    "move_damaged",
+    "probe",
+    "give_back",
+)
+_SYNCED: Final = ("append", "forget", "forget_tokens")
 _SMALL_BYTES: Final = 256 * 1024
 _ERRORS: Final[dict[str, tuple[str, int]]] = {
     "full": ("database or disk is full", sqlite3.SQLITE_FULL),

@@ -17,13 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ingest.contract.envelope import Source
 from ingest.contract.record import Record
 from ingest.spool.directory import Opening, SpoolDirectory
-from ingest.spool.recover import as_record
-from ingest.spool.store import DEFERRED, FILE_NAME, Held, Spooled
+from ingest.spool.rows import Held, HeldToken, Item, NewRecord
+from ingest.spool.store import FILE_NAME
+from ingest.values import SignedRequest
 
 _ROOMY = 1 << 30
 _PAGE = 4_096
 _WAL = f"{FILE_NAME}-wal"
-_Content = tuple[Record, Source]
+_Place = tuple[str, int]  # table and id
 
 _SOURCES: st.SearchStrategy[Source] = st.sampled_from(["live-events", "pns"])
 _HEADERS = st.tuples(st.sampled_from(["ce_id", "x"]), st.sampled_from([b"", "ü".encode()]))
@@ -31,17 +32,25 @@ _VALUES = st.one_of(
     st.binary(max_size=40),
     st.integers(0, 40_000).map(lambda size: b"x" * size),  # some of them over several pages
 )
-_ITEMS = st.builds(
-    Spooled,
+_RECORDS = st.builds(
+    NewRecord,
     record=st.builds(
         Record,
-        topic=st.sampled_from(["a", "b", DEFERRED]),
+        topic=st.sampled_from(["a", "b", "c"]),
         key=st.binary(max_size=8),
         value=_VALUES,
         headers=st.lists(_HEADERS, max_size=2).map(tuple),
     ),
     source=_SOURCES,
 )
+_TOKENS = st.builds(
+    SignedRequest,
+    token=_VALUES,
+    source=_SOURCES,
+    received_at=st.floats(0, 2e9),
+    traceparent=st.sampled_from([None, "00-1-2-01"]),
+)
+_ITEMS: st.SearchStrategy[Item] = st.one_of(_RECORDS, _TOKENS)
 
 
 class _SpoolAgainstModel(RuleBasedStateMachine):
@@ -52,26 +61,28 @@ class _SpoolAgainstModel(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.place = self.folder / "spool"
         self.directory, _ = SpoolDirectory.open(self.place, reserve_bytes=0)
-        self.model: dict[int, _Content] = {}
-        self.ever: dict[int, _Content] = {}
+        self.model: dict[_Place, Item] = {}
+        self.ever: dict[_Place, Item] = {}
+        self.last_ids = {"record": 0, "token": 0}
         self.copies = 0
 
     @rule(items=st.lists(_ITEMS, min_size=1, max_size=5))
-    def append(self, items: list[Spooled]) -> None:
-        first = self.directory.file.last_id() + 1
+    def append(self, items: list[Item]) -> None:
         self.directory.file.append(items, max_bytes=_ROOMY)
-        new = {first + n: (item.record, item.source) for n, item in enumerate(items)}
-        assert not self.ever.keys() & new.keys()
-        self.model |= new
-        self.ever |= new
+        for item in items:
+            table = "record" if isinstance(item, NewRecord) else "token"
+            self.last_ids[table] += 1
+            self.model[table, self.last_ids[table]] = item
+        self.ever |= self.model
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def forget(self, data: st.DataObject) -> None:
-        ids = data.draw(st.lists(st.sampled_from(sorted(self.model)), min_size=1, unique=True))
-        self.directory.file.forget(ids)
-        for id_ in ids:
-            del self.model[id_]
+        gone = data.draw(st.lists(st.sampled_from(sorted(self.model)), min_size=1, unique=True))
+        self.directory.file.forget([id_ for table, id_ in gone if table == "record"])
+        self.directory.file.forget_tokens([id_ for table, id_ in gone if table == "token"])
+        for place in gone:
+            del self.model[place]
 
     @rule(pages=st.integers(1, 20))
     def give_back(self, pages: int) -> None:
@@ -130,30 +141,33 @@ class _SpoolAgainstModel(RuleBasedStateMachine):
         with _opened(place) as (directory, opening):
             held = _all(directory)
             self._check_came_from_us(held)
-            kept = {each.stored.offset: each for each in held if not each.stored.damaged}
-            damaged = len(held) - len(kept)
+            kept = [each for each in held if not each.damaged]
+            gone = opening.unreadable + _count(opening) - len(kept)
             # nothing goes silently, but where not even the number can be read it is one
-            assert len(kept) == len(self.model) or opening.unreadable + damaged > 0
+            assert len(kept) == len(self.model) or gone > 0
 
     @invariant()
     def what_a_kill_would_leave_now_is_the_model(self) -> None:
         with _opened(self._copy()) as (directory, opening):
             assert opening.unreadable == 0
-            assert _contents(_all(directory)) == list(self.model.values())
-            assert sum(h.records for h in opening.holdings) == len(self.model)
+            assert _contents(_all(directory)) == _in_order(self.model)
+            assert _count(opening) == len(self.model)
 
     @invariant()
     def what_is_read_is_the_model(self) -> None:
         held = _all(self.directory)
-        assert {h.stored.offset: (as_record(h.stored), h.source) for h in held} == self.model
-        tokens = self.directory.file.read_only(DEFERRED, after=0, limit=9_999, max_bytes=_ROOMY)
-        assert [t.stored.offset for t in tokens] == [
-            id_ for id_, (record, _) in sorted(self.model.items()) if record.topic == DEFERRED
-        ]
+        assert {_place_of(each): _content(each) for each in held} == self.model
+        for topic in ("a", "b"):
+            alone = self.directory.file.read_topics([topic], after=0, limit=9_999, max_bytes=_ROOMY)
+            assert [_content(each) for each in alone] == [
+                item
+                for item in _in_order(self.model)
+                if isinstance(item, NewRecord) and item.record.topic == topic
+            ]
 
-    def _check_came_from_us(self, held: list[Held]) -> None:
+    def _check_came_from_us(self, held: list[Held | HeldToken]) -> None:
         put_in = list(self.ever.values())
-        for content in _contents([each for each in held if not each.stored.damaged]):
+        for content in _contents([each for each in held if not each.damaged]):
             assert content in put_in
 
     def _copy(self) -> Path:
@@ -189,17 +203,45 @@ def _opened(place: Path) -> Iterator[tuple[SpoolDirectory, Opening]]:
         shutil.rmtree(place)
 
 
-def _all(directory: SpoolDirectory) -> list[Held]:
+def _all(directory: SpoolDirectory) -> list[Held | HeldToken]:
     """Everything; a file that turns out to be damaged in reading is rebuilt, once."""
     try:
-        return directory.file.read(after=0, limit=9_999, max_bytes=_ROOMY)
+        return _read(directory)
     except sqlite3.DatabaseError:
-        directory.reopen_file()
-        return directory.file.read(after=0, limit=9_999, max_bytes=_ROOMY)
+        directory.rebuild_file()
+        return _read(directory)
 
 
-def _contents(held: list[Held]) -> list[_Content]:
-    return [(as_record(each.stored), each.source) for each in held]
+def _read(directory: SpoolDirectory) -> list[Held | HeldToken]:
+    return [
+        *directory.file.read(after=0, limit=9_999, max_bytes=_ROOMY),
+        *directory.file.read_tokens(after=0, limit=9_999, max_bytes=_ROOMY),
+    ]
+
+
+def _content(held: Held | HeldToken) -> Item:
+    if isinstance(held, HeldToken):
+        return held.request
+    return NewRecord(record=held.record, source=held.source)
+
+
+def _contents(held: list[Held | HeldToken]) -> list[Item]:
+    return [_content(each) for each in held]
+
+
+def _place_of(held: Held | HeldToken) -> _Place:
+    if isinstance(held, HeldToken):
+        return ("token", held.id)
+    return ("record", held.stored.offset)
+
+
+def _in_order(model: dict[_Place, Item]) -> list[Item]:
+    return [item for _, item in sorted(model.items(), key=lambda each: each[0])]
+
+
+def _count(opening: Opening) -> int:
+    found = opening.contents
+    return sum(each.records for each in found.records) + sum(each.tokens for each in found.tokens)
 
 
 def _cut(path: Path, share: float) -> None:
@@ -217,7 +259,7 @@ TestSpoolAgainstModel.settings = settings(
 @given(batches=st.lists(st.lists(_ITEMS, min_size=1, max_size=3), min_size=1, max_size=6))
 @settings(max_examples=settings().max_examples // 16, deadline=None)
 def test_write_ahead_log_cut_at_any_frame_leaves_a_state_that_once_was(
-    batches: list[list[Spooled]],
+    batches: list[list[Item]],
 ) -> None:
     """Before any checkpoint the log is the history: each commit is there whole or not at all."""
     with tempfile.TemporaryDirectory() as folder:
@@ -225,16 +267,25 @@ def test_write_ahead_log_cut_at_any_frame_leaves_a_state_that_once_was(
         directory, _ = SpoolDirectory.open(place, reserve_bytes=0)
         directory.file._connection.execute("pragma wal_autocheckpoint=0")
         directory.file._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-        states: list[list[_Content]] = [[]]
+        states: list[dict[_Place, Item]] = [{}]
         for items in batches:
             directory.file.append(items, max_bytes=_ROOMY)
-            states.append(states[-1] + [(item.record, item.source) for item in items])
+            states.append(_after(states[-1], items))
         main, wal = (place / FILE_NAME).read_bytes(), (place / _WAL).read_bytes()
         directory.close()
         ends = {0, 31, 32, *range(56, len(wal), _frame_step(len(wal))), len(wal)}
         seen = [_state_after(Path(folder) / f"cut-{end}", main, wal[:end]) for end in ends]
-        assert all(state in states for state in seen)
-        assert states[-1] in seen
+        once = [_in_order(state) for state in states]
+        assert all(state in once for state in seen)
+        assert once[-1] in seen
+
+
+def _after(state: dict[_Place, Item], items: list[Item]) -> dict[_Place, Item]:
+    after = dict(state)
+    for item in items:
+        table = "record" if isinstance(item, NewRecord) else "token"
+        after[table, 1 + sum(place[0] == table for place in after)] = item
+    return after
 
 
 def _frame_step(size_bytes: int) -> int:
@@ -242,7 +293,7 @@ def _frame_step(size_bytes: int) -> int:
     return max(997, size_bytes // 30)
 
 
-def _state_after(place: Path, main: bytes, wal: bytes) -> list[_Content]:
+def _state_after(place: Path, main: bytes, wal: bytes) -> list[Item]:
     place.mkdir()
     (place / FILE_NAME).write_bytes(main)
     (place / _WAL).write_bytes(wal)
@@ -255,7 +306,7 @@ def test_flipped_bit_anywhere_in_a_row_stops_nobody(tmp_path: Path) -> None:
     place = tmp_path / "spool"
     with_bit = tmp_path / "with-bit"
     items = [
-        Spooled(record=Record(topic="t" * 9, key=b"key", value=b"%d" % n), source="pns")
+        NewRecord(record=Record(topic="t" * 9, key=b"key", value=b"%d" % n), source="pns")
         for n in range(3)
     ]
     directory, _ = SpoolDirectory.open(place, reserve_bytes=0)
@@ -270,6 +321,6 @@ def test_flipped_bit_anywhere_in_a_row_stops_nobody(tmp_path: Path) -> None:
             with_bit.mkdir()
             (with_bit / FILE_NAME).write_bytes(changed)
             with _opened(with_bit) as (opened, _):
-                sound = [each for each in _all(opened) if not each.stored.damaged]
+                sound = [each for each in _all(opened) if not each.damaged]
             assert len(sound) >= 1
-            assert all(as_record(each.stored) in [i.record for i in items] for each in sound)
+            assert all(_content(each) in items for each in sound)

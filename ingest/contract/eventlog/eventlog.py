@@ -15,7 +15,8 @@ from typing import Self
 from ingest.contract.eventlog import logfile
 from ingest.contract.eventlog.logfile import (
     APPEND_LIMIT,
-    FORMAT_VERSION,
+    PROBE_BYTES,
+    FileFormat,
     LogFileError,
     LogFull,
     Usage,
@@ -25,7 +26,7 @@ from ingest.contract.record import Record, StoredRecord
 __all__ = [
     "APPEND_LIMIT",
     "FILE_NAME",
-    "FORMAT_VERSION",
+    "FORMAT",
     "READ_LIMIT",
     "EventLog",
     "EventLogReader",
@@ -39,6 +40,14 @@ FILE_NAME = "eventlog.sqlite3"
 
 READ_LIMIT = 1_000
 """Most records of one read: an open read keeps the write-ahead log from shrinking."""
+
+
+FORMAT = FileFormat(
+    name="event log",
+    application_id=0x466F7265,  # "Fore"
+    version=1,
+    tables=(logfile.RECORD_TABLE.format(more=""),),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +71,7 @@ class EventLog:
     @classmethod
     def open(cls, path: Path, *, max_bytes: int) -> Self:
         """Opens the log, making it if there is none. Raises LogFileError or OSError."""
-        connection = logfile.open_for_writing(path, "event log")
+        connection = logfile.open_for_writing(path, FORMAT)
         return cls(connection, path=path, max_bytes=max_bytes)
 
     def append(self, records: Sequence[Record]) -> None:
@@ -78,12 +87,14 @@ class EventLog:
         self._connection.execute(logfile.insert_statement(len(records)), values)
 
     def probe(self) -> None:
-        """Commits something small. Raises what `append` would."""
-        self._check_room()
-        with self._connection as transaction:
-            transaction.execute("begin immediate")
-            now = int(time.time())
-            transaction.execute("insert or replace into log values ('probed_at', ?)", (now,))
+        """Commits as much as a large record takes, and removes it. Raises what `append` would.
+
+        A log that has reached its bound stays full until there is room for so much.
+        """
+        self._measure()
+        if self._room_bytes < PROBE_BYTES:
+            raise self._full()
+        logfile.probe(self._connection)
 
     def trim(self, *, before_ms: int, limit: int = 256) -> int:
         """Removes at most `limit` of the oldest records appended before then; returns how many.
@@ -103,23 +114,30 @@ class EventLog:
                 "update log set value = ? where name = 'trimmed_through'", (old[-1],)
             )
             transaction.execute("delete from record where id <= ?", (old[-1],))
-        if self._room_bytes <= 0:
-            # what a full log got rid of still stands in the write-ahead log, and counts there
-            self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
         return len(old)
 
     def used_bytes(self) -> int:
         """Bytes that records take, the write-ahead log included, freed pages not."""
         return self._usage.used_bytes()
 
-    def _check_room(self, more_bytes: int = 0) -> None:
+    def _check_room(self, more_bytes: int) -> None:
         """Measures again once half of the room found last has been used, so ever more often."""
         self._unmeasured_bytes += more_bytes
         if self._unmeasured_bytes >= self._room_bytes / 2:
-            self._room_bytes = self._max_bytes - self.used_bytes()
-            self._unmeasured_bytes = 0
+            self._measure()
         if self._room_bytes <= 0:
-            raise LogFull(f"the event log has reached its bound of {self._max_bytes} bytes")
+            raise self._full()
+
+    def _measure(self) -> None:
+        self._room_bytes = self._max_bytes - self.used_bytes()
+        if self._room_bytes < PROBE_BYTES and self._usage.wal_bytes():
+            # what stands in the file too, or was removed, still counts in the write-ahead log
+            self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+            self._room_bytes = self._max_bytes - self.used_bytes()
+        self._unmeasured_bytes = 0
+
+    def _full(self) -> LogFull:
+        return LogFull(f"the event log has reached its bound of {self._max_bytes} bytes")
 
     def close(self) -> None:
         """Closes the file; what was appended stays."""
@@ -142,12 +160,12 @@ class EventLogReader:
             raise LogFileError(f"there is no event log at {path}")
         connection = logfile.connect(path, mode="ro")
         try:
-            logfile.check(connection, path, "event log")
-            connection.text_factory = logfile.lenient_text
+            logfile.check(connection, path, FORMAT)
+            connection.text_factory = logfile.decode_text
             return cls(connection)
         except (sqlite3.Error, LogFileError) as error:
             connection.close()
-            raise logfile.unusable(path, "event log", error) from error
+            raise logfile.unusable(path, FORMAT, error) from error
 
     def read(self, offset: int, *, limit: int = READ_LIMIT) -> list[StoredRecord]:
         """At most `limit` records from `offset` on, in order, of all topics."""

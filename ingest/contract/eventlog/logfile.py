@@ -7,30 +7,31 @@ disk when it returns (`synchronous=FULL`).
 import sqlite3
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+from msgspec import Struct
 
 from ingest.contract.record import Record, StoredRecord
 
 APPEND_LIMIT = 256
 """Most records of one append."""
 
-FORMAT_VERSION = 1
+PROBE_BYTES = 64 * 1024
+"""What a probe writes: more than all but the rarest records."""
+
 COLUMNS = "appended_ms, crc32, topic, key, headers, value"
 """A record's columns, in the order of `Row`."""
 
-Kind = Literal["event log", "spool"]
 Row = tuple[int, int, str, bytes, bytes, bytes]
 
-_APPLICATION_IDS: dict[Kind, int] = {"event log": 0x466F7265, "spool": 0x466F7370}  # "Fore", "Fosp"
 _BUSY_TIMEOUT_S = 2.0
 _LOG_TABLE = "create table log (name text primary key, value any) strict, without rowid"
-_RECORD_TABLE = """
+RECORD_TABLE = """
 create table record (
   id integer primary key autoincrement,
   appended_ms integer not null,
@@ -41,6 +42,25 @@ create table record (
   value blob not null{more}
 ) strict
 """
+"""With `more` columns, each led by a comma."""
+
+
+class FileFormat(Struct, frozen=True, kw_only=True):
+    """One kind of file: what it is called, how it is told from others, and what it is made with.
+
+    `upgrade` brings a file of an earlier version to this one, inside a transaction.
+    """
+
+    name: str
+    application_id: int
+    version: int
+    tables: tuple[str, ...]
+    upgrade: Callable[[sqlite3.Connection], None] | None = None
+
+    @property
+    def called(self) -> str:
+        """With its article."""
+        return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
 
 
 class LogFileError(Exception):
@@ -66,49 +86,60 @@ def connect(path: Path, *, mode: Literal["rwc", "rw", "ro"]) -> sqlite3.Connecti
         raise LogFileError(f"{path}: {error}") from error
 
 
-def open_for_writing(path: Path, kind: Kind, *, more_columns: str = "") -> sqlite3.Connection:
+def open_for_writing(path: Path, format_: FileFormat) -> sqlite3.Connection:
     """Opens the file for its one writer, making it if there is none.
 
-    `more_columns` are further column definitions of the record table, each led by a comma. Raises
-    LogFileError or OSError.
+    A file of an earlier version is upgraded in place. Raises LogFileError or OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = connect(path, mode="rwc")
     try:
         if _is_empty(connection):
-            _create(connection, kind, more_columns)
-        check(connection, path, kind)
+            _create(connection, format_)
+        version = check(connection, path, format_)
         connection.execute("pragma synchronous=full")
+        if version < format_.version and format_.upgrade is not None:
+            with connection as transaction:
+                transaction.execute("begin immediate")
+                format_.upgrade(transaction)
+                transaction.execute(f"pragma user_version={format_.version}")
     except (sqlite3.Error, LogFileError) as error:
         connection.close()
-        raise unusable(path, kind, error) from error
+        raise unusable(path, format_, error) from error
     return connection
 
 
-def check(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
-    """Raises LogFileError for another kind of file, or one of a later release."""
+def check(connection: sqlite3.Connection, path: Path, format_: FileFormat) -> int:
+    """The file's version. Raises LogFileError for another kind of file, or a later version."""
     application_id = connection.execute("pragma application_id").fetchone()[0]
-    version = connection.execute("pragma user_version").fetchone()[0]
-    if application_id != _APPLICATION_IDS[kind]:
-        raise LogFileError(f"{path} is not {_a(kind)}")
-    if version > FORMAT_VERSION:
+    version = int(connection.execute("pragma user_version").fetchone()[0])
+    if application_id != format_.application_id:
+        raise LogFileError(f"{path} is not {format_.called}")
+    if version > format_.version:
         raise LogFileError(f"{path} was written by a later release (format {version})")
+    return version
 
 
-def unusable(path: Path, kind: Kind, error: Exception) -> LogFileError:
+def unusable(path: Path, format_: FileFormat, error: Exception) -> LogFileError:
     """What SQLite says of the file, as ours."""
     if isinstance(error, LogFileError):
         return error
-    return LogFileError(f"{path} cannot be used as {_a(kind)}: {error}")
+    return LogFileError(f"{path} cannot be used as {format_.called}: {error}")
+
+
+def probe(connection: sqlite3.Connection) -> None:
+    """Commits as much as a large record takes, and removes it. Raises sqlite3.Error."""
+    connection.execute("insert or replace into log values ('probe', zeroblob(?))", (PROBE_BYTES,))
+    connection.execute("delete from log where name = 'probe'")
 
 
 @lru_cache(maxsize=2 * APPEND_LIMIT)
-def insert_statement(rows: int, columns: str = COLUMNS) -> str:
+def insert_statement(rows: int, columns: str = COLUMNS, table: str = "record") -> str:
     """Inserts so many rows: one statement is one step in SQLite and one release of the
     interpreter's lock, where a statement per row waits for that lock once per row."""
     row = f"({', '.join('?' * (columns.count(',') + 1))})"
     places = ", ".join([row] * rows)
-    return f"insert into record ({columns}) values {places}"  # noqa: S608 - only question marks
+    return f"insert into {table} ({columns}) values {places}"  # noqa: S608 - our own names
 
 
 def row_of(record: Record, now_ms: int) -> Row:
@@ -141,7 +172,7 @@ def stored(id_: int, row: Sequence[Any]) -> StoredRecord:
     )
 
 
-def lenient_text(raw: bytes) -> str:
+def decode_text(raw: bytes) -> str:
     """A text factory: a damaged topic must not keep the rest from being read."""
     return raw.decode(errors="surrogateescape")
 
@@ -174,7 +205,7 @@ class Usage:
         return int(self._connection.execute("pragma page_count").fetchone()[0])
 
 
-def _create(connection: sqlite3.Connection, kind: Kind, more_columns: str) -> None:
+def _create(connection: sqlite3.Connection, format_: FileFormat) -> None:
     # auto_vacuum takes effect only on an empty file and before WAL mode
     connection.execute("pragma auto_vacuum=incremental")
     connection.execute("pragma journal_mode=wal")
@@ -183,21 +214,17 @@ def _create(connection: sqlite3.Connection, kind: Kind, more_columns: str) -> No
         if not _is_empty(connection):
             cursor.execute("rollback")  # another process was first
             return
-        cursor.execute(_LOG_TABLE)
-        cursor.execute(_RECORD_TABLE.format(more=more_columns))
+        for statement in (_LOG_TABLE, *format_.tables):
+            cursor.execute(statement)
         first = [("log_id", uuid.uuid4().hex), ("trimmed_through", 0)]
         cursor.executemany("insert into log values (?, ?)", first)
-        cursor.execute(f"pragma application_id={_APPLICATION_IDS[kind]}")
-        cursor.execute(f"pragma user_version={FORMAT_VERSION}")
+        cursor.execute(f"pragma application_id={format_.application_id}")
+        cursor.execute(f"pragma user_version={format_.version}")
         cursor.execute("commit")
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     return connection.execute("select 1 from sqlite_schema limit 1").fetchone() is None
-
-
-def _a(kind: Kind) -> str:
-    return f"an {kind}" if kind[0] == "e" else f"a {kind}"
 
 
 def _checksum(topic: str, key: bytes, headers: bytes, value: bytes) -> int:

@@ -1,69 +1,76 @@
 """Whether a spool is sound, and what to do if it is not. Blocking."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from msgspec import Struct
 
 from ingest.contract.eventlog.logfile import LogFileError
-from ingest.spool.directory import REBUILT_NAME, SpoolDirectory, rebuild
-from ingest.spool.maintenance.reader import SetApart, SpoolReader
-from ingest.spool.reserve import Reserve
-from ingest.spool.store import FILE_NAME, RESERVE_NAME, Ownership
+from ingest.spool.directory import SpoolDirectory
+from ingest.spool.ownership import Ownership
+from ingest.spool.reader import SpoolReader
+from ingest.spool.rebuild import rebuild
+from ingest.spool.reserve import RESERVE_NAME, Reserve
+from ingest.spool.rows import HeldToken
+from ingest.spool.store import FILE_NAME
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """What was found: `sound` records, `damaged` ids whose checksum is wrong, `unreadable` rows,
-    rows `set_apart` earlier, and `flaws` that SQLite itself finds in the file."""
+    """What was found: `sound` events, ids of `damaged` records and tokens whose checksum is wrong,
+    `unreadable` rows, damaged ones `moved` out of the way earlier, and `flaws` that SQLite itself
+    finds in the file."""
 
     sound: int = 0
-    damaged: Sequence[int] = ()
+    damaged_records: Sequence[int] = ()
+    damaged_tokens: Sequence[int] = ()
     unreadable: int = 0
-    set_apart: Sequence[SetApart] = ()
+    moved: int = 0
     flaws: Sequence[str] = ()
 
     @property
     def is_clean(self) -> bool:
         """Whether there is nothing to repair."""
-        return not (self.damaged or self.unreadable or self.set_apart or self.flaws)
+        damaged = self.damaged_records or self.damaged_tokens
+        return not (damaged or self.unreadable or self.moved or self.flaws)
 
 
 class Repair(Struct, frozen=True, kw_only=True):
-    """What came of a repair: records `kept`, and `lost` ones as far as anyone can tell."""
+    """What came of a repair: events `kept`, and `lost` ones as far as anyone can tell."""
 
     kept: int
     lost: int
 
 
 def examine(path: Path) -> Verdict:
-    """Reads a whole spool file, record by record."""
+    """Reads a whole spool file, row by row."""
+    sound, records, tokens = 0, list[int](), list[int]()
     try:
-        reader = SpoolReader.open(path)
+        with closing(SpoolReader.open(path)) as reader:
+            for held in reader.items():
+                if not held.damaged:
+                    sound += 1
+                elif isinstance(held, HeldToken):
+                    tokens.append(held.id)
+                else:
+                    records.append(held.stored.offset)
+            return Verdict(
+                sound=sound,
+                damaged_records=records,
+                damaged_tokens=tokens,
+                unreadable=reader.unreadable,
+                moved=reader.moved(),
+                flaws=reader.integrity(),
+            )
     except LogFileError as error:
         return Verdict(flaws=[str(error)])
-    try:
-        sound, damaged = 0, []
-        for held in reader.records():
-            if held.stored.damaged:
-                damaged.append(held.stored.offset)
-            else:
-                sound += 1
-        return Verdict(
-            sound=sound,
-            damaged=damaged,
-            unreadable=reader.unreadable,
-            set_apart=reader.set_apart(),
-            flaws=reader.integrity(),
-        )
-    finally:
-        reader.close()
 
 
 def repair(directory_path: Path) -> tuple[Verdict, Repair | None]:
     """Examines a spool that nobody owns; unless it is clean, what can be read goes into a new file.
 
-    The old file is set aside. Raises LogFileError if another process owns it, OSError where the
-    disk refuses.
+    The old file is renamed. Raises LogFileError if another process owns it, OSError where the disk
+    refuses.
     """
     ownership = Ownership(directory_path)
     try:
@@ -77,10 +84,13 @@ def repair(directory_path: Path) -> tuple[Verdict, Repair | None]:
         verdict = examine(path)
         if verdict.is_clean:
             return verdict, None
-        lost = rebuild(path, directory_path / REBUILT_NAME)
+        lost = rebuild(path)
         opening = directory.open_file()
         directory.file.close()
-        kept = sum(holding.records for holding in opening.holdings)
+        found = opening.contents
+        kept = sum(each.records for each in found.records) + sum(
+            each.tokens for each in found.tokens
+        )
         return verdict, Repair(kept=kept, lost=lost + opening.unreadable)
     finally:
         ownership.close()

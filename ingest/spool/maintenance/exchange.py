@@ -1,7 +1,8 @@
 """A spool's contents as lines of JSON, one record or token each, out of one spool and into another.
 
-A line's members are topic, source, key and value (base64), headers (pairs of texts), appended_ms
-(Unix milliseconds) and crc32, the checksum as in the file. A token's topic is `deferred`.
+A record's members are topic, source, key and value (base64), headers (pairs of texts), appended_ms
+(Unix milliseconds) and crc32, the checksum as in the file; a token's are token (base64), source,
+received_at (Unix seconds), traceparent (a text or null) and crc32.
 """
 
 import base64
@@ -19,8 +20,16 @@ from ingest.contract.envelope import SOURCES
 from ingest.contract.eventlog import logfile
 from ingest.contract.eventlog.logfile import LogFull
 from ingest.contract.record import Record
-from ingest.spool.recover import as_record
-from ingest.spool.store import Held, Spooled, SpoolFile, batches
+from ingest.spool.rows import (
+    Held,
+    HeldToken,
+    Item,
+    NewRecord,
+    batches,
+    token_checksum,
+)
+from ingest.spool.store import SpoolFile
+from ingest.values import SignedRequest
 
 
 class LineRefused(ValueError):
@@ -34,9 +43,20 @@ class Imported(Struct, kw_only=True):
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def to_line(held: Held) -> bytes:
-    """A sound record as a line, without its end."""
-    record = as_record(held.stored)
+def to_line(held: Held | HeldToken) -> bytes:
+    """A sound record or token as a line, without its end."""
+    if isinstance(held, HeldToken):
+        request = held.request
+        return orjson.dumps(
+            {
+                "token": base64.b64encode(request.token).decode(),
+                "source": request.source,
+                "received_at": request.received_at,
+                "traceparent": request.traceparent,
+                "crc32": token_checksum(request),
+            }
+        )
+    record = held.record
     return orjson.dumps(
         {
             "topic": record.topic,
@@ -50,23 +70,29 @@ def to_line(held: Held) -> bytes:
     )
 
 
-def from_line(line: bytes) -> Spooled:
-    """The record of a line. Raises LineRefused."""
+def from_line(line: bytes) -> Item:
+    """The record or token of a line. Raises LineRefused."""
     try:
         members = strict_json.loads(line)
     except strict_json.NotJSON as error:
         raise LineRefused("not JSON") from error
     if not isinstance(members, dict):
         raise LineRefused("not a JSON object")
+    item: Item
     try:
-        record = _record(members)
+        if "token" in members:
+            item = _token(members)
+            crc32 = token_checksum(item)
+        else:
+            item = NewRecord(record=_record(members), source=members["source"])
+            crc32 = _checksum(item.record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LineRefused("not a record") from error
-    if members.get("source") not in SOURCES:
+    if item.source not in SOURCES:
         raise LineRefused("source is not one of ours")
-    if _checksum(record) != members.get("crc32"):
+    if crc32 != members.get("crc32"):
         raise LineRefused("checksum is wrong")
-    return Spooled(record=record, source=members["source"])
+    return item
 
 
 def import_lines(lines: Iterable[bytes], file: SpoolFile, *, max_bytes: int) -> Imported:
@@ -87,7 +113,7 @@ def import_lines(lines: Iterable[bytes], file: SpoolFile, *, max_bytes: int) -> 
     return result
 
 
-def _sound(lines: Iterable[bytes], result: Imported) -> Iterator[Spooled]:
+def _sound(lines: Iterable[bytes], result: Imported) -> Iterator[Item]:
     for line in lines:
         if not line.strip():
             continue
@@ -95,6 +121,16 @@ def _sound(lines: Iterable[bytes], result: Imported) -> Iterator[Spooled]:
             yield from_line(line)
         except LineRefused as refusal:
             result.refused[str(refusal)] += 1
+
+
+def _token(members: Mapping[str, Any]) -> SignedRequest:
+    traceparent = members.get("traceparent")
+    return SignedRequest(
+        token=_bytes(members["token"]),
+        source=members["source"],
+        received_at=float(members["received_at"]),
+        traceparent=None if traceparent is None else _text(traceparent),
+    )
 
 
 def _record(members: Mapping[str, Any]) -> Record:

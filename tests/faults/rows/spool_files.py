@@ -9,10 +9,11 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from ingest.contract.record import Record
-from ingest.spool.store import FILE_NAME, Spooled, SpoolFile
+from ingest.spool.rows import NewRecord
+from ingest.spool.store import FILE_NAME, SpoolFile
 from tests.faults.grounds import Grounds
 from tests.faults.judging import judge, settle
 from tests.faults.site import Site
@@ -32,13 +33,21 @@ LATER_VERSION: Final = 99
 
 _EVENT_ID: Final = re.compile(rb'"event_id":"([0-9a-f]{64})"')
 
+Expected = Literal["nothing lost", "counted", "lost together"]
+NOTHING_LOST: Final = "nothing lost"
+COUNTED: Final = "counted"
+"""To the event."""
+
+LOST_TOGETHER: Final = "lost together"
+"""With a whole file or the end of a log: told, but nothing says how many they were."""
+
 Damage = Callable[[Path, random.Random], None]
 """Does it to the files in the spool's directory."""
 
 
 async def torn_tail(grounds: Grounds, seed: int) -> Tally:
     """A commit that nobody was told of is half written."""
-    return await _damaged(grounds, seed, _tear, lost=False)
+    return await _damaged(grounds, seed, _tear, expected=NOTHING_LOST)
 
 
 async def flipped_bit(grounds: Grounds, seed: int) -> Tally:
@@ -47,8 +56,8 @@ async def flipped_bit(grounds: Grounds, seed: int) -> Tally:
 
 
 async def flipped_bit_in_the_write_ahead_log(grounds: Grounds, seed: int) -> Tally:
-    """In a record, with many commits behind it."""
-    return await _damaged(grounds, seed, _flip_in_wal)
+    """In a record, with many commits behind it, which SQLite passes over then."""
+    return await _damaged(grounds, seed, _flip_in_wal, expected=LOST_TOGETHER)
 
 
 async def truncated_file(grounds: Grounds, seed: int) -> Tally:
@@ -58,17 +67,19 @@ async def truncated_file(grounds: Grounds, seed: int) -> Tally:
 
 async def wrong_version(grounds: Grounds, seed: int) -> Tally:
     """The file says that a later release wrote it."""
-    return await _damaged(grounds, seed, _mark_as_later, checkpointed=True, lost=False)
+    return await _damaged(grounds, seed, _mark_as_later, checkpointed=True, expected=NOTHING_LOST)
 
 
 async def garbage_header(grounds: Grounds, seed: int) -> Tally:
     """The file does not begin as a database does."""
-    return await _damaged(grounds, seed, _spoil_header, checkpointed=True, lost=None)
+    return await _damaged(grounds, seed, _spoil_header, checkpointed=True, expected=LOST_TOGETHER)
 
 
 async def spoilt_free_pages(grounds: Grounds, seed: int) -> Tally:
     """Pages that hold nothing are overwritten, and that costs nothing."""
-    return await _damaged(grounds, seed, _spoil_free_pages, checkpointed=True, lost=False)
+    return await _damaged(
+        grounds, seed, _spoil_free_pages, checkpointed=True, expected=NOTHING_LOST
+    )
 
 
 async def flipped_bit_while_it_runs(grounds: Grounds, seed: int) -> Tally:
@@ -77,7 +88,7 @@ async def flipped_bit_while_it_runs(grounds: Grounds, seed: int) -> Tally:
         await _fill(site, MANY_EVENTS)
         _flip_latest(_spool(site), random.Random(seed))
         await site.link.heal()
-        return await _judged(site, lost=True)
+        return await _judged(site, COUNTED)
 
 
 async def _damaged(
@@ -86,9 +97,9 @@ async def _damaged(
     damage: Damage,
     *,
     checkpointed: bool = False,
-    lost: bool | None = True,
+    expected: Expected = COUNTED,
 ) -> Tally:
-    """The damage is done between two processes; `lost` is whether it costs anything, if known."""
+    """The damage is done between two processes."""
     async with grounds.site(seed) as site:
         await _fill(site, EVENTS)
         await site.receiver.kill()
@@ -101,7 +112,7 @@ async def _damaged(
         fresh = site.witness.not_accepted
         site.expect(not fresh, f"{len(fresh)} events were not taken afterwards")
         await site.link.heal()
-        return await _judged(site, lost=lost)
+        return await _judged(site, expected)
 
 
 async def _fill(site: Site, events: int) -> None:
@@ -113,18 +124,25 @@ async def _fill(site: Site, events: int) -> None:
     site.expect(held > 0.9 * events, f"only {held} events were held")
 
 
-async def _judged(site: Site, *, lost: bool | None) -> Tally:
-    """What did not arrive is what the receiver has counted as lost, no more and no less."""
+async def _judged(site: Site, expected: Expected) -> Tally:
+    """What did not arrive is told, and what it was in is there for a look, named in the log."""
     await settle(site)
     metrics = await site.metrics()
     unreadable = int(metrics.value("forebay_spool_unreadable_records_total"))
     told = unreadable + metrics.ledger().outcome("not_durable", "damaged")
     stored = (await site.tables()).events.keys()
     missing = len(site.witness.promised - stored)
+    if expected == LOST_TOGETHER:
+        site.expect(missing and told, f"{missing} events did not arrive, and {told} were counted")
+        kept = [file.name for file in _spool(site).glob("damaged-*")]
+        site.expect(kept, "what was damaged is not there any more")
+        log = site.receiver.log_file.read_text()
+        site.expect(all(name in log for name in kept), f"the log does not name {kept}")
+        return await judge(site, told=missing)
     site.expect(missing == told, f"{missing} events did not arrive, and {told} were counted")
-    if lost is not None:
-        site.expect(bool(missing) == lost, f"{missing} events did not arrive after this damage")
-    site.expect(missing < EVENTS / 2 or lost is None, f"{missing} were not salvaged")
+    is_lost = expected == COUNTED
+    site.expect(bool(missing) == is_lost, f"{missing} events did not arrive after this damage")
+    site.expect(missing < EVENTS / 2, f"{missing} were not kept")
     return await judge(site, told=told)
 
 
@@ -143,7 +161,7 @@ def _tear(spool: Path, rng: random.Random) -> None:
     shutil.copytree(spool, aside)
     file = SpoolFile.open(aside / FILE_NAME)
     record = Record(topic="t", key=b"", value=rng.randbytes(20_000), headers=())
-    file.append([Spooled(record=record, source="pns")], max_bytes=1 << 40)
+    file.append([NewRecord(record=record, source="pns")], max_bytes=1 << 40)
     old, new = ((place / WAL_NAME).read_bytes() for place in (spool, aside))
     file.close()
     shutil.rmtree(aside)
@@ -216,8 +234,9 @@ def _spoil_free_pages(spool: Path, rng: random.Random) -> None:
     """Frees some pages by removing a record that was never acknowledged, and writes over them."""
     file = SpoolFile.open(spool / FILE_NAME)
     record = Record(topic="t", key=b"", value=b"\xc3" * 20 * PAGE_BYTES, headers=())
-    file.append([Spooled(record=record, source="pns")], max_bytes=1 << 40)
-    file.forget([file.last_id()])
+    file.append([NewRecord(record=record, source="pns")], max_bytes=1 << 40)
+    (last,) = file.read_topics(["t"], after=0, limit=1, max_bytes=1 << 40)
+    file.forget([last.stored.offset])
     file.close()
     text = (spool / FILE_NAME).read_bytes()
     with (spool / FILE_NAME).open("r+b") as pages:

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ingest.contract.envelope import SOURCES
 from ingest.contract.record import Record
 from ingest.spool.directory import SpoolDirectory
-from ingest.spool.store import FILE_NAME, Spooled, SpoolFile
+from ingest.spool.rows import Item, NewRecord
+from ingest.spool.store import FILE_NAME, SpoolFile
+from ingest.values import SignedRequest
 from tests.faults.grounds import Grounds
 from tests.faults.verdict import Tally, Violation
 
@@ -95,14 +98,19 @@ def _write(run: Run, file: SpoolFile) -> None:
     """One commit, and a look at what a crash in the midst of it leaves behind."""
     before, old = Files.of(run.spool), frozenset(run.acknowledged)
     if old and run.rng.random() < 0.3:
-        ids = [held.stored.offset for held in file.read(after=0, limit=8, max_bytes=NO_BOUND)]
-        gone = {held.stored.key for held in file.read(after=0, limit=8, max_bytes=NO_BOUND)}
-        file.forget(ids)
-        run.acknowledged -= gone
+        if tokens := run.rng.random() < 0.3 and file.read_tokens(
+            after=0, limit=3, max_bytes=NO_BOUND
+        ):
+            file.forget_tokens([held.id for held in tokens])
+            run.acknowledged -= {_key(held.request) for held in tokens}
+        else:
+            records = file.read(after=0, limit=8, max_bytes=NO_BOUND)
+            file.forget([held.stored.offset for held in records])
+            run.acknowledged -= {held.stored.key for held in records}
     else:
         items = [_item(run) for _ in range(run.rng.randint(1, MOST_AT_ONCE))]
         file.append(items, max_bytes=NO_BOUND)
-        run.acknowledged |= {item.record.key for item in items}
+        run.acknowledged |= {_key(item) for item in items}
     run.ever |= run.acknowledged
     after = Files.of(run.spool)
     run.compare(after, run.acknowledged, when="after a commit")
@@ -140,11 +148,18 @@ def _checkpoint(run: Run) -> None:
         run.compare(Files(file=pages, wal=before.wal), run.acknowledged, when="in a checkpoint")
 
 
-def _item(run: Run) -> Spooled:
+def _item(run: Run) -> Item:
     key = run.rng.randbytes(16)
     value = run.rng.randbytes(run.rng.choice((10, 600, 3_000, 20_000)))
-    record = Record(topic="t", key=key, value=value, headers=())
-    return Spooled(record=record, source=run.rng.choice(("live-events", "pns")))
+    source = run.rng.choice(SOURCES)
+    if run.rng.random() < 0.2:
+        return SignedRequest(token=key + value, source=source, received_at=run.rng.random())
+    topic = run.rng.choice(("a", "b", "c"))
+    return NewRecord(record=Record(topic=topic, key=key, value=value, headers=()), source=source)
+
+
+def _key(item: Item) -> bytes:
+    return item.token[:16] if isinstance(item, SignedRequest) else item.record.key
 
 
 def _reopened(files: Files) -> frozenset[bytes]:
@@ -155,7 +170,9 @@ def _reopened(files: Files) -> frozenset[bytes]:
         (place / _WAL_NAME).write_bytes(files.wal)
         directory, _ = SpoolDirectory.open(place, reserve_bytes=0)
         with contextlib.closing(directory):
-            held = directory.file.read(after=0, limit=1_000_000, max_bytes=NO_BOUND)
-        return frozenset(one.stored.key for one in held if not one.stored.damaged)
+            records = directory.file.read(after=0, limit=1_000_000, max_bytes=NO_BOUND)
+            tokens = directory.file.read_tokens(after=0, limit=1_000_000, max_bytes=NO_BOUND)
+        keys = [each.stored.key for each in records if not each.damaged]
+        return frozenset([*keys, *(_key(each.request) for each in tokens if not each.damaged)])
     finally:
         shutil.rmtree(place)

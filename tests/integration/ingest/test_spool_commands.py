@@ -101,7 +101,7 @@ async def test_a_spool_is_looked_into_beside_its_owner_and_changed_by_nobody_els
         assert (refused.returncode, refused.stdout) == (2, ""), command
         assert f"in use by process {stranded.site.program.pid}" in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
-    assert (await stranded.status())["holdings"] == shown["holdings"]
+    assert (await stranded.status())["by_topic"] == shown["by_topic"]
     assert (await stranded.site.post("/live-events", stranded.site.live_event(999))).status == 202
 
 
@@ -132,7 +132,7 @@ async def test_what_a_killed_receiver_held_comes_in_elsewhere(
     taken = await stranded.command("import", str(lines), **elsewhere)
     assert (taken.returncode, taken.stdout) == (0, f"{NOTICES + EVENTS} taken\n")
     there = await stranded.status(**elsewhere)
-    assert there["holdings"] == shown["holdings"]
+    assert there["by_topic"] == shown["by_topic"]
     again = await stranded.command("export", **elsewhere)
     assert [_timeless(line) for line in again.stdout.splitlines()] == [
         _timeless(line) for line in lines.read_text().splitlines()

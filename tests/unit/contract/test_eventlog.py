@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from ingest.contract.eventlog.eventlog import (
-    FORMAT_VERSION,
+    FORMAT,
     EventLog,
     EventLogReader,
     LogBounds,
     LogFileError,
     LogFull,
 )
+from ingest.contract.eventlog.logfile import PROBE_BYTES
 from ingest.contract.record import Record
 
 _ROOMY = 1 << 30
@@ -182,16 +183,45 @@ def test_full_log_takes_records_again_after_a_trim(path: Path, max_bytes: int) -
         _fill(log)
         while log.trim(before_ms=_FAR_FUTURE_MS):
             pass
+        log.probe()
         log.append([_record()])
+
+
+def test_full_log_stays_full_until_there_is_room_for_a_large_record(path: Path) -> None:
+    with closing(EventLog.open(path, max_bytes=1 << 20)) as log:
+        _fill(log, at_once=1)
+        removed_bytes, is_full = 0, True
+        while is_full:
+            removed_bytes += 4_000 * log.trim(before_ms=_FAR_FUTURE_MS, limit=1)
+            with contextlib.suppress(LogFull):
+                log.probe()
+                is_full = False
+        assert removed_bytes > PROBE_BYTES - 8_000
+
+
+def test_probe_writes_as_much_as_a_large_record_takes_and_leaves_nothing(
+    log: EventLog, path: Path
+) -> None:
+    log.probe()
+    assert path.with_name(path.name + "-wal").stat().st_size > PROBE_BYTES
+    used_bytes = log.used_bytes()
+    for _ in range(3):
+        log.probe()
+    log._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+    assert log.used_bytes() < used_bytes - PROBE_BYTES
+    pages = log._connection.execute("pragma page_count").fetchone()[0]
+    log._connection.execute("pragma incremental_vacuum")
+    log._connection.execute(f"pragma max_page_count = {pages // 2}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
         log.probe()
 
 
-def _fill(log: EventLog) -> int:
+def _fill(log: EventLog, *, at_once: int = 64) -> int:
     accepted = 0
     with contextlib.suppress(LogFull):
         while True:
-            log.append([_record(value=b"x" * 4_000)] * 64)
-            accepted += 64
+            log.append([_record(value=b"x" * 4_000)] * at_once)
+            accepted += at_once
     return accepted
 
 
@@ -282,7 +312,7 @@ def test_database_of_another_program_is_refused_and_untouched(tmp_path: Path) ->
 
 def test_log_of_a_later_release_is_refused(path: Path) -> None:
     EventLog.open(path, max_bytes=_ROOMY).close()
-    _alter(path, f"pragma user_version = {FORMAT_VERSION + 1}")
+    _alter(path, f"pragma user_version = {FORMAT.version + 1}")
     for opening in _OPENINGS:
         with pytest.raises(LogFileError, match="later release"):
             opening(path)

@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
-from ingest.contract.eventlog import logfile
-from ingest.contract.eventlog.logfile import FORMAT_VERSION, LogFileError, Usage
+from ingest.contract.eventlog import eventlog, logfile
+from ingest.contract.eventlog.logfile import FileFormat, LogFileError, Usage
 from ingest.contract.record import Record
 
 _HEADERS = (("ce_id", b"id-1"), ("ce_subject", "größe".encode()), ("empty", b""))
 _RECORD = Record(topic="p.live-events.x.v1", key=b"k\x00\xff", value=b"{}\xff", headers=_HEADERS)
 _ROW = logfile.row_of(_RECORD, 1_790_000_000_123)
+_LOG = eventlog.FORMAT
+_OTHER = FileFormat(
+    name="spool",
+    application_id=7,
+    version=1,
+    tables=(logfile.RECORD_TABLE.format(more=",\n  source text not null"),),
+)
 _NAMES = ("appended_ms", "crc32", "topic", "key", "headers", "value")
 
 
@@ -25,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(logfile.open_for_writing(path, "spool")) as opened:
+    with closing(logfile.open_for_writing(path, _LOG)) as opened:
         yield opened
 
 
@@ -84,21 +91,21 @@ def test_ids_are_never_given_out_again(connection: sqlite3.Connection) -> None:
 
 
 def test_two_kinds_of_file_are_told_apart(path: Path) -> None:
-    logfile.open_for_writing(path, "event log").close()
+    logfile.open_for_writing(path, _LOG).close()
     with pytest.raises(LogFileError, match="is not a spool"):
-        logfile.open_for_writing(path, "spool")
+        logfile.open_for_writing(path, _OTHER)
     other = path.with_name("other")
-    logfile.open_for_writing(other, "spool").close()
+    logfile.open_for_writing(other, _OTHER).close()
     with pytest.raises(LogFileError, match="is not an event log"):
-        logfile.open_for_writing(other, "event log")
+        logfile.open_for_writing(other, _LOG)
 
 
 def test_file_of_a_later_release_is_refused(path: Path) -> None:
-    logfile.open_for_writing(path, "spool").close()
+    logfile.open_for_writing(path, _LOG).close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"pragma user_version = {FORMAT_VERSION + 1}")
+        connection.execute(f"pragma user_version = {_LOG.version + 1}")
     with pytest.raises(LogFileError, match="later release"):
-        logfile.open_for_writing(path, "spool")
+        logfile.open_for_writing(path, _LOG)
 
 
 def test_file_that_is_not_there_is_made_only_to_be_written(path: Path) -> None:
@@ -111,8 +118,7 @@ def test_file_that_is_not_there_is_made_only_to_be_written(path: Path) -> None:
 
 
 def test_columns_of_one_kind_are_added(path: Path) -> None:
-    more = ",\n  source text not null"
-    with closing(logfile.open_for_writing(path, "spool", more_columns=more)) as connection:
+    with closing(logfile.open_for_writing(path, _OTHER)) as connection:
         columns = f"{logfile.COLUMNS}, source"
         connection.execute(logfile.insert_statement(1, columns), [*_ROW, "pns"])
         assert connection.execute("select source from record").fetchall() == [("pns",)]
@@ -147,7 +153,7 @@ def test_usage_counts_the_write_ahead_log_and_leaves_out_what_is_free(
 def test_text_that_is_no_text_can_still_be_read(connection: sqlite3.Connection) -> None:
     _insert(connection, 2)
     connection.execute("update record set topic = cast(x'ff41' as text) where id = 1")
-    connection.text_factory = logfile.lenient_text
+    connection.text_factory = logfile.decode_text
     columns = logfile.COLUMNS
     rows = connection.execute(f"select id, {columns} from record order by id").fetchall()
     assert [logfile.stored(id_, row).damaged for id_, *row in rows] == [True, False]

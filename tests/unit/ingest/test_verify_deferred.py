@@ -24,8 +24,8 @@ from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
 from ingest.publishing.publisher import Publisher
 from ingest.spool import spool as spool_module
-from ingest.spool.deferred import Deferred, request_of
-from ingest.spool.store import DEFERRED, SpoolFile
+from ingest.spool.deferred import Deferred
+from ingest.spool.store import SpoolFile
 from ingest.values import Receipt, SignedRequest
 from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, KeysUnavailable
@@ -304,7 +304,7 @@ async def test_token_that_comes_during_the_fetch_is_left_for_the_next(place: Pat
 
         async def slow() -> bytes:
             late = replace(request(token(live_event_claims(), key="stranger")))
-            await site.bench.spool.defer(_record_of(late), "live-events")
+            await site.bench.spool.defer(late)
             site.metrics.ledger.found("deferred", "live-events", 1)
             return await begun()
 
@@ -312,11 +312,6 @@ async def test_token_that_comes_during_the_fetch_is_left_for_the_next(place: Pat
         await site.verify()
         assert site.outcomes() == {("published", ""): 1}  # not key_gone: its key may just be new
         assert site.deferred == 1
-
-
-def _record_of(came: SignedRequest) -> Record:
-    headers = (("received_at", repr(came.received_at).encode()),)
-    return Record(topic=DEFERRED, key=b"", value=came.token, headers=headers)
 
 
 async def test_token_is_kept_as_it_came(place: Path) -> None:
@@ -329,7 +324,7 @@ async def test_token_is_kept_as_it_came(place: Path) -> None:
         for each in came:
             assert await Deferred(site.bench.spool).keep(each) == _RECEIPT
         held = await site.bench.spool.read_tokens(after=0, limit=9)
-        assert [request_of(each) for each in held] == came
+        assert [each.request for each in held] == came
 
 
 async def test_more_tokens_than_one_read_are_all_verified(
@@ -366,7 +361,7 @@ async def test_log_that_fails_leaves_tokens_for_the_next_time(place: Path) -> No
 async def test_disk_that_fails_between_verifying_and_forgetting_counts_nothing_twice(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, failures = SpoolFile.forget, [1, 1]
+    real, failures = SpoolFile.forget_tokens, [1, 1]
 
     def forget(file: SpoolFile, ids: Sequence[int]) -> None:
         if failures:
@@ -374,7 +369,7 @@ async def test_disk_that_fails_between_verifying_and_forgetting_counts_nothing_t
             raise sqlite3.OperationalError("disk I/O error")
         real(file, ids)
 
-    monkeypatch.setattr(SpoolFile, "forget", forget)
+    monkeypatch.setattr(SpoolFile, "forget_tokens", forget)
     monkeypatch.setattr(verify_module, "_LOOK_EVERY_S", 0.005)
     async with _site(place) as site:
         for n in range(3):
@@ -398,7 +393,7 @@ async def test_crash_between_verifying_and_forgetting_repeats_with_the_same_id(p
         (held,) = await site.bench.spool.read_tokens(after=0, limit=9)
         site.keys_return()
         await site.live.refresh()
-        await site.intake.accept_deferred(request_of(held))
+        await site.intake.accept_deferred(held.request)
         first = decode(site.trusted()[0]).event_id
     async with _site(place) as site:
         site.keys_return()
@@ -470,7 +465,7 @@ async def test_damaged_token_is_counted_and_stops_nobody(
         for n in range(3):
             await site.accept(_event(n))
         with contextlib.closing(sqlite3.connect(place / "spool.sqlite3")) as other, other:
-            other.execute("update record set headers = x'5b5d' where id = 2")
+            other.execute("update token set received_at = 1.0 where id = 2")
         site.keys_return()
         await site.verify()
         assert sorted(decode(each).body["n"] for each in site.trusted()) == [0, 2]

@@ -1,10 +1,11 @@
-"""`forebay-ingest spool`: what it shows, carries over, finds damaged and mends."""
+"""`forebay-ingest spool`: what it shows, carries over, finds damaged and repairs."""
 
 import json
 import os
 import sqlite3
 import struct
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 import pytest
 import structlog
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from ingest.commands.main import main
 from ingest.contract.record import Record
 from ingest.shared import logs
 from ingest.spool.directory import SpoolDirectory
-from ingest.spool.recover import as_record
-from ingest.spool.store import DEFERRED, FILE_NAME, LOCK_NAME, Held, Ownership, Spooled
+from ingest.spool.ownership import LOCK_NAME, Ownership
+from ingest.spool.rows import Item, NewRecord
+from ingest.spool.store import FILE_NAME
+from ingest.values import SignedRequest
 
 _MIB = 1024**2
 _LARGE = 20_000  # beyond one page of SQLite's, so that its row goes on in others
@@ -58,40 +62,41 @@ def _one_line(result: Result) -> str:
     return line
 
 
-def _event(number: int, *, size_bytes: int = 40) -> Spooled:
+def _event(number: int, *, size_bytes: int = 40) -> NewRecord:
     record = Record(
         topic=f"canvas.live-events.type-{number % 3}.v1",
         key=b"account:\xff%d" % number,
         value=bytes([number % 251]) * size_bytes,
         headers=(("ce_id", f"événement {number}".encode()), ("ce_tenant", b"north-campus")),
     )
-    return Spooled(record=record, source="live-events")
+    return NewRecord(record=record, source="live-events")
 
 
-def _token(number: int) -> Spooled:
-    headers = (("received_at", b"1790000000.25"),)
-    record = Record(topic=DEFERRED, key=b"", value=b"token-%d" % number, headers=headers)
-    return Spooled(record=record, source="pns")
+def _token(number: int) -> SignedRequest:
+    return SignedRequest(
+        token=b"token-%d" % number, source="pns", received_at=1790000000.25, traceparent="00-1-2-01"
+    )
 
 
-def _fill(directory: Path, items: Sequence[Spooled]) -> None:
+def _fill(directory: Path, items: Sequence[Item]) -> None:
     opened, _ = SpoolDirectory.open(directory, reserve_bytes=0)
     for start in range(0, len(items), 100):
         opened.file.append(items[start : start + 100], max_bytes=1 << 40)
     opened.close()
 
 
-def _held(directory: Path) -> list[Held]:
+def _contents(directory: Path) -> list[Item]:
+    """Its records and then its tokens, in order."""
     opened, _ = SpoolDirectory.open(directory, reserve_bytes=0)
     try:
-        return opened.file.read(after=0, limit=100_000, max_bytes=1 << 40)
+        records = opened.file.read(after=0, limit=100_000, max_bytes=1 << 40)
+        tokens = opened.file.read_tokens(after=0, limit=100_000, max_bytes=1 << 40)
     finally:
         opened.close()
-
-
-def _contents(directory: Path) -> list[Spooled]:
-    """All of it, in order."""
-    return [Spooled(record=as_record(held.stored), source=held.source) for held in _held(directory)]
+    return [
+        *(NewRecord(record=held.record, source=held.source) for held in records),
+        *(held.request for held in tokens),
+    ]
 
 
 def _flip(directory: Path, *ids: int) -> None:
@@ -130,25 +135,25 @@ def test_no_spool_is_misuse_and_makes_none(directory: Path, command: list[str]) 
 
 
 def test_status_counts_what_is_held(directory: Path) -> None:
-    _fill(directory, [*map(_event, range(7)), _token(0), _token(1)])
+    tokens = [replace(_token(n), received_at=time.time()) for n in range(2)]
+    _fill(directory, [*map(_event, range(7)), *tokens])
     _flip(directory, 2)
     opened, _ = SpoolDirectory.open(directory, reserve_bytes=0)
-    opened.file.set_apart([2])
+    opened.file.move_damaged("record", [2])
     opened.close()
     (directory / "damaged-17.sqlite3").write_bytes(b"12345")
     shown = _json(_run(directory, "status", "--json", FOREBAY_SPOOL__MAX_BYTES=str(64 * _MIB)))
-    assert (shown["records"], shown["tokens"], shown["set_apart"]) == (6, 2, 1)
+    assert (shown["records"], shown["tokens"], shown["damaged"]) == (6, 2, 1)
     assert (shown["owned"], shown["owner_pid"]) == (False, None)
     assert shown["max_bytes"] == 64 * _MIB
     assert 0 < shown["used_bytes"] <= shown["file_bytes"]
     assert 0 <= shown["oldest_age_s"] < 60
     assert shown["reserve_held"] is False
-    assert shown["set_aside"] == [{"file": "damaged-17.sqlite3", "bytes": 5}]
-    assert {(h["topic"], h["source"]): h["records"] for h in shown["holdings"]} == {
+    assert shown["damaged_files"] == [{"file": "damaged-17.sqlite3", "bytes": 5}]
+    assert {(h["topic"], h["source"]): h["records"] for h in shown["by_topic"]} == {
         ("canvas.live-events.type-0.v1", "live-events"): 3,
         ("canvas.live-events.type-1.v1", "live-events"): 1,
         ("canvas.live-events.type-2.v1", "live-events"): 2,
-        (DEFERRED, "pns"): 2,
     }
 
 
@@ -169,11 +174,11 @@ def test_status_names_the_owner(directory: Path) -> None:
 def test_status_of_an_empty_spool_has_no_age(directory: Path) -> None:
     _fill(directory, [])
     shown = _json(_run(directory, "status", "--json"))
-    assert (shown["records"], shown["oldest_age_s"], shown["holdings"]) == (0, None, [])
+    assert (shown["records"], shown["oldest_age_s"], shown["by_topic"]) == (0, None, [])
 
 
 def test_what_is_exported_comes_in_elsewhere_as_it_was(directory: Path, tmp_path: Path) -> None:
-    items = [spooled for n in range(600) for spooled in (_event(n), _token(n))]
+    items: list[Item] = [*map(_event, range(600)), *map(_token, range(600))]
     _fill(directory, items)
     exported = _run(directory, "export")
     assert exported.exit_code == 0
@@ -197,9 +202,10 @@ def test_export_into_a_file_keeps_stdout_empty(directory: Path, tmp_path: Path) 
 def test_unsound_lines_are_refused_and_counted_and_keep_no_other(
     directory: Path, tmp_path: Path
 ) -> None:
-    items = [_event(n) for n in range(4)]
-    _fill(directory, items)
+    items: list[Item] = [_event(n) for n in range(4)]
+    _fill(directory, [*items, _token(0)])
     lines = _run(directory, "export").stdout_bytes.splitlines()
+    token = json.loads(lines[4])
     spoilt = json.loads(lines[1])
     foreign = json.loads(lines[2])
     bad = [
@@ -209,6 +215,9 @@ def test_unsound_lines_are_refused_and_counted_and_keep_no_other(
         json.dumps({**foreign, "source": "elsewhere"}).encode(),
         json.dumps({**foreign, "key": "%"}).encode(),
         json.dumps({"topic": "t"}).encode(),
+        json.dumps({**token, "received_at": 1.5}).encode(),
+        json.dumps({**token, "source": "elsewhere"}).encode(),
+        json.dumps({**token, "token": 7}).encode(),
         b"[]",
         lines[3][:-9],
         b"\xff",
@@ -220,9 +229,9 @@ def test_unsound_lines_are_refused_and_counted_and_keep_no_other(
     assert _json(result) == {
         "taken": 2,
         "refused": {
-            "checksum is wrong": 3,
-            "source is not one of ours": 1,
-            "not a record": 2,
+            "checksum is wrong": 4,
+            "source is not one of ours": 2,
+            "not a record": 3,
             "not a JSON object": 1,
             "not JSON": 2,
         },
@@ -241,7 +250,7 @@ def test_import_needs_a_spool_without_an_owner(directory: Path, tmp_path: Path) 
         assert "in use" in _one_line(_run(directory, "fsck", "--repair"))
     finally:
         ownership.close()
-    assert len(_held(directory)) == 1
+    assert len(_contents(directory)) == 1
 
 
 def test_import_stops_at_the_bound_and_leaves_the_notices_room(
@@ -259,7 +268,7 @@ def test_import_stops_at_the_bound_and_leaves_the_notices_room(
     shown = _json(result)
     assert shown["taken"] + shown["refused"]["the spool is full"] == 40
     assert 16 <= shown["taken"] <= 32
-    assert len(_held(other)) == shown["taken"]
+    assert len(_contents(other)) == shown["taken"]
 
 
 def test_damaged_records_are_left_out_of_an_export(directory: Path) -> None:
@@ -276,29 +285,31 @@ def test_fsck_of_a_sound_spool_ends_with_zero_and_changes_nothing(directory: Pat
     before = (directory / FILE_NAME).read_bytes()
     for arguments in ([], ["--repair"]):
         result = _run(directory, "fsck", *arguments)
-        assert (result.exit_code, result.stdout) == (0, "5 records are sound\n")
+        assert (result.exit_code, result.stdout) == (0, "5 events are sound\n")
     assert (directory / FILE_NAME).read_bytes() == before
 
 
 def test_fsck_reports_and_repair_keeps_what_is_sound(directory: Path) -> None:
-    items = [_event(n) for n in range(10)]
-    _fill(directory, items)
+    items: list[Item] = [*map(_event, range(10)), _token(10)]
+    _fill(directory, [*items, _token(11)])
     _flip(directory, 3, 8)
+    with sqlite3.connect(directory / FILE_NAME) as connection:
+        connection.execute("update token set source = 'live-events' where id = 2")
+    connection.close()
     opened, _ = SpoolDirectory.open(directory, reserve_bytes=0)
-    opened.file.set_apart([8])
+    opened.file.move_damaged("record", [8])
     opened.close()
     report = _run(directory, "fsck", "--json")
     assert report.exit_code == 1
     shown = _json(report)
-    assert (shown["sound"], shown["damaged"], shown["repair"]) == (8, [3], None)
-    assert [row["id"] for row in shown["set_apart"]] == [8]
+    assert (shown["sound"], shown["repair"]) == (9, None)
+    assert (shown["damaged_records"], shown["damaged_tokens"], shown["moved"]) == ([3], [2], 1)
     assert not list(directory.glob("damaged-*"))
     repaired = _run(directory, "fsck", "--repair", "--json")
     assert repaired.exit_code == 1, "a record was lost"
-    assert _json(repaired)["repair"] == {"kept": 8, "lost": 1}
+    assert _json(repaired)["repair"] == {"kept": 9, "lost": 2}
     assert _contents(directory) == [item for n, item in enumerate(items) if n not in (2, 7)]
-    (aside,) = directory.glob("damaged-*.sqlite3")
-    assert aside.exists()
+    assert len(list(directory.glob("damaged-*.sqlite3"))) == 1
     assert _run(directory, "fsck").exit_code == 0
 
 
@@ -311,12 +322,12 @@ def test_torn_file_is_exported_and_repaired_record_by_record(directory: Path) ->
     assert report.exit_code == 1
     assert (_json(report)["sound"], _json(report)["unreadable"]) == (149, 1)
     assert _json(report)["flaws"]
-    assert "damaged" in _one_line(_run(directory, "status"))
+    assert _json(_run(directory, "status", "--json"))["records"] == 150  # by its index
     repaired = _run(directory, "fsck", "--repair", "--json")
     assert _json(repaired)["repair"] == {"kept": 149, "lost": 1}
     assert _contents(directory) == sound
-    (aside,) = directory.glob("damaged-*.sqlite3")
-    exported = _run(directory, "export", "--file", aside.name)
+    (damaged,) = directory.glob("damaged-*.sqlite3")
+    exported = _run(directory, "export", "--file", damaged.name)
     assert exported.exit_code == 1
     assert "149 exported, 1 damaged" in exported.stderr
     assert exported.stdout_bytes.splitlines() == [
@@ -341,7 +352,7 @@ def test_repair_that_was_cut_short_is_finished_and_loses_nothing(directory: Path
     (directory / FILE_NAME).rename(directory / "rebuilt.sqlite3")
     assert "cut short" in _one_line(_run(directory, "status"))
     result = _run(directory, "fsck", "--repair")
-    assert (result.exit_code, result.stdout) == (0, "5 records are sound\n")
+    assert (result.exit_code, result.stdout) == (0, "5 events are sound\n")
     assert _contents(directory) == [_event(n) for n in range(5)]
 
 

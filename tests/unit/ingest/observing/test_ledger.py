@@ -126,7 +126,7 @@ class _World:
         self._patch_disk(monkeypatch)
 
     def _patch_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("append", "forget"):
+        for name in ("append", "forget", "forget_tokens", "probe"):
             real = getattr(SpoolFile, name)
 
             def failing(*args: Any, real: Any = real, **kwargs: Any) -> Any:

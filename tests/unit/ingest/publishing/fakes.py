@@ -11,9 +11,14 @@ from ingest.contract.record import Record
 from ingest.errors import NotDurable
 from ingest.observing.ledger import Ledger
 from ingest.publishing.log import Partition
+from ingest.shared.background import Background
+from ingest.spool.accounts import state_of
 from ingest.spool.directory import Opening, SpoolDirectory
-from ingest.spool.spool import Spool, SpoolLimits, state_of
-from ingest.spool.store import DEFERRED, FILE_NAME, Held, Spooled
+from ingest.spool.limits import SpoolLimits
+from ingest.spool.rows import Held, HeldToken, NewRecord
+from ingest.spool.spool import Spool
+from ingest.spool.store import FILE_NAME
+from ingest.values import SignedRequest
 
 TOPIC = "p.live-events.course-created.v1"
 OTHER_TOPIC = "p.pns.lti-context-copy-notice.v1"
@@ -32,19 +37,20 @@ def record(n: int = 0, *, topic: str = TOPIC, size_bytes: int = 0) -> Record:
     )
 
 
-def spooled(n: int = 0, source: Source = "live-events", *, topic: str = TOPIC) -> Spooled:
+def spooled(n: int = 0, source: Source = "live-events", *, topic: str = TOPIC) -> NewRecord:
     """The same on its way into a spool's file."""
-    return Spooled(record=record(n, topic=topic), source=source)
+    return NewRecord(record=record(n, topic=topic), source=source)
 
 
-def token(n: int = 0) -> Record:
-    """The nth deferred token."""
-    return record(n, topic=DEFERRED)
+def token(n: int = 0, source: Source = "live-events", *, size_bytes: int = 0) -> SignedRequest:
+    """The nth deferred token; `size_bytes` more than it needs."""
+    text = b"%d" % n + b" " * size_bytes
+    return SignedRequest(token=text, source=source, received_at=1_790_000_000.25)
 
 
-def number(held: Held) -> int:
-    """Which record it is."""
-    return int(held.stored.key)
+def number(held: Held | HeldToken) -> int:
+    """Which record or token it is."""
+    return int(held.request.token if isinstance(held, HeldToken) else held.stored.key)
 
 
 class MemoryLog:
@@ -110,18 +116,19 @@ class SpoolBench:
         self.directory = directory
         self.ledger = ledger
 
-    async def take(self, record: Record, source: Source = "live-events") -> None:
+    async def take(self, item: Record | SignedRequest, source: Source = "live-events") -> None:
         """Appends as a request does: counted in, and held by the spool if it was taken."""
+        if isinstance(item, SignedRequest):
+            source = item.source
         with contextlib.ExitStack() as failing:
             self.ledger.received[source] += 1
             self.ledger.held["in_flight", source] += 1
             failing.callback(self.ledger.left, "in_flight", source, "not_durable")
-            if record.topic == DEFERRED:
-                await self.spool.defer(record, source)
-                lane = self.ledger.held["deferred", source]
-                self.ledger.held["deferred", source] = lane + 1
+            if isinstance(item, SignedRequest):
+                await self.spool.defer(item)
+                self.ledger.held["deferred", source] += 1
             else:
-                await self.spool.append(record, source)
+                await self.spool.append(item, source)
                 self.ledger.held["spool", source] += 1
             failing.pop_all()
             self.ledger.held["in_flight", source] -= 1
@@ -129,16 +136,20 @@ class SpoolBench:
     async def forget(self, done: Sequence[Held]) -> None:
         """Forgets as draining does: each is counted out when it is gone."""
 
-        def gone(held: Held) -> None:
-            self.ledger.left(state_of(held.stored.topic), held.source, "published")
+        await self.spool.forget(done, when_gone=self._gone)
 
-        await self.spool.forget(done, when_gone=gone)
+    async def forget_tokens(self, done: Sequence[HeldToken]) -> None:
+        """The same for tokens."""
+        await self.spool.forget_tokens(done, when_gone=self._gone)
+
+    def _gone(self, held: Held | HeldToken) -> None:
+        self.ledger.left(state_of(held), held.source, "published")
 
     async def numbers(self) -> list[int]:
         """Which records it holds, oldest first, tokens apart."""
         held = await self.spool.read(after=0, limit=10_000, without=())
         tokens = await self.spool.read_tokens(after=0, limit=10_000)
-        return [number(each) for each in held + tokens]
+        return [*map(number, held), *map(number, tokens)]
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +161,9 @@ async def open_spool(
     ledger = ledger or Ledger()
     spool = Spool(directory, opening, limits, ledger=ledger)
     try:
-        yield SpoolBench(spool, directory, ledger)
+        async with Background() as background:
+            background.start("spool maintenance", spool.run, needed=True)
+            yield SpoolBench(spool, directory, ledger)
     finally:
         await spool.close()
 
@@ -193,7 +206,6 @@ async def until(holds: Callable[[], bool | Awaitable[bool]], *, timeout_s: float
 
 __all__ = [
     "BALANCED",
-    "DEFERRED",
     "FILE_NAME",
     "LIMITS",
     "OTHER_TOPIC",

@@ -16,6 +16,7 @@ from ingest.contract.record import Record
 from ingest.errors import NotDurable, Overloaded
 from ingest.publishing import embedded
 from ingest.publishing.embedded import EmbeddedLog
+from ingest.shared.background import Background
 
 
 def _record(n: int = 0) -> Record:
@@ -28,6 +29,7 @@ class _File:
     def __init__(self) -> None:
         self.batches: list[list[Record]] = []
         self.trims: list[int] = []
+        self.probes = 0
         self.closed = False
         self.failure: Exception | None = None
         self.may_commit = threading.Event()
@@ -42,6 +44,7 @@ class _File:
         self.batches.append(list(records))
 
     def probe(self) -> None:
+        self.probes += 1
         if self.failure is not None:
             raise self.failure
 
@@ -57,7 +60,9 @@ class _File:
 async def _log_on(file: _File) -> AsyncIterator[EmbeddedLog]:
     log = EmbeddedLog(cast(EventLog, file), retention_s=3_600)
     try:
-        yield log
+        async with Background() as background:
+            background.start("event log maintenance", log.run, needed=True)
+            yield log
     finally:
         file.may_commit.set()
         await log.close()
@@ -130,22 +135,50 @@ async def test_all_of_a_failing_batch_are_told() -> None:
         assert {type(outcome) for outcome in outcomes} == {NotDurable}
 
 
-async def test_probe_finds_out_that_the_disk_is_well_again(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "failure", [LogFull("full"), sqlite3.OperationalError("attempt to write a readonly database")]
+)
+async def test_log_that_takes_nothing_is_unhealthy_from_probe_to_probe_until_one_works(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
-    monkeypatch.setattr(embedded, "_PROBE_EVERY_S", 0.01)
+    monkeypatch.setattr(embedded, "_PROBE_EVERY_S", 0.001)
     file = _File()
+    seen: set[bool] = set()
     async with _log_on(file) as log:
-        file.failure = LogFull("full")
+        file.failure = failure
         with pytest.raises(NotDurable):
             await log.append(_record())
+
+        async def probed_often() -> bool:
+            seen.add((await log.health())[0])
+            return file.probes > 20
+
+        await _until(probed_often)  # and trimmed as often, which succeeds
+        assert len(file.trims) >= 20
+        assert seen == {False}
         file.failure = None
-
-        async def healthy() -> bool:
-            return bool((await log.health())[0])
-
-        await _until(healthy)
+        await _until(lambda: _is_well(log))
     assert file.batches == []
+
+
+async def _is_well(log: EmbeddedLog) -> bool:
+    return (await log.health())[0]
+
+
+async def test_trim_that_fails_says_nothing_about_appends_but_is_followed_by_a_probe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embedded, "_PROBE_EVERY_S", 0.001)
+
+    class Untrimmable(_File):
+        def trim(self, *, before_ms: int) -> int:
+            super().trim(before_ms=before_ms)
+            raise sqlite3.OperationalError("disk I/O error")
+
+    file = Untrimmable()
+    async with _log_on(file) as log:
+        await _until(lambda: asyncio.sleep(0, result=file.probes > 0))
+        assert await _is_well(log)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -208,7 +241,6 @@ async def test_too_many_waiting_records_are_turned_away(monkeypatch: pytest.Monk
 
 async def test_old_records_are_trimmed_by_the_retention(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 10_000.0)
-    monkeypatch.setattr(embedded, "_TRIM_EVERY_S", 0.01)
     file = _File()
     async with _log_on(file) as log:
         await log.append(_record())
@@ -219,11 +251,8 @@ async def test_old_records_are_trimmed_by_the_retention(monkeypatch: pytest.Monk
 class _FullFile(_File):
     """Full until what is old has been trimmed."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.failure = LogFull("the event log has reached its bound")
-
     def trim(self, *, before_ms: int) -> int:
+        super().trim(before_ms=before_ms)
         removed = 0 if self.failure is None else 5
         self.failure = None
         return removed
@@ -232,13 +261,11 @@ class _FullFile(_File):
 async def test_full_log_is_trimmed_all_the_same_and_recovers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(embedded, "_TRIM_EVERY_S", 0.01)
-    monkeypatch.setattr(embedded, "_PROBE_EVERY_S", 0.01)
-    async with _log_on(_FullFile()) as log:
+    monkeypatch.setattr(embedded, "_PROBE_EVERY_S", 0.001)
+    file = _FullFile()
+    async with _log_on(file) as log:
+        await _until(lambda: asyncio.sleep(0, result=bool(file.trims)))
+        file.failure = LogFull("the event log has reached its bound")
         with pytest.raises(NotDurable):
             await log.append(_record())
-
-        async def healthy() -> bool:
-            return (await log.health())[0]
-
-        await _until(healthy)
+        await _until(lambda: _is_well(log))

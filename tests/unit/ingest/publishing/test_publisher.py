@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ingest.contract.record import Record
 from ingest.errors import (
+    NoRoom,
     NotDurable,
     Overloaded,
     PartitionUnavailable,
@@ -20,7 +21,6 @@ from ingest.errors import (
 from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.publisher import Landed, Publisher
 from ingest.publishing.router import Router
-from ingest.storage.disk import NoRoom
 from tests.unit.ingest.publishing.fakes import (
     LIMITS,
     OTHER_TOPIC,
@@ -178,7 +178,7 @@ async def test_sick_topics_share_half_of_the_spool_and_no_more(tmp_path: Path) -
         with pytest.raises(NoRoom):
             await bench.publish(record(1, size_bytes=200_000))
         bench.log.failure = _raise(Overloaded("queue"))
-        assert await bench.publish(record(2, topic=OTHER_TOPIC, size_bytes=200_000)) == "spool"
+        assert await bench.publish(record(2, topic=OTHER_TOPIC, size_bytes=100_000)) == "spool"
 
 
 async def test_record_too_large_is_not_spooled(bench: _Bench) -> None:
