@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 ASYNCAPI := build/asyncapi
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := $(if $(JOBS),--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder)
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --quiet
 
@@ -22,9 +22,9 @@ demo: $(RUNTIME) $(if $(KAFKA),$(DEV)) ## watch events become rows; KAFKA=1: thr
 
 test: lint tests ## lint and all tests on this Python
 
-# two processes, each with whole files, so that the parts that a file starts are started once;
-# the files with the longest waits come first
-tests: $(DEV) $(ASYNCAPI)/.installed ## all tests on this Python
+# JOBS=2 runs whole files side by side, so that the parts that a file starts are started once, and
+# in their order, which has the longest waits first
+tests: $(DEV) $(ASYNCAPI)/.installed ## all tests on this Python; JOBS=2: side by side
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 lint: format-check types imports lock-check ## style, types, import rules, locks
