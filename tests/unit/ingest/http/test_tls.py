@@ -106,7 +106,7 @@ def test_key_of_another_certificate_is_refused(files: Files) -> None:
         Certificate(files.cert, files.key)
 
 
-def test_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(files: Files) -> None:
+def test_encrypted_key_is_refused(files: Files) -> None:
     files.put_new()
     key = serialization.load_pem_private_key(files.key.read_bytes(), None)
     secret = serialization.BestAvailableEncryption(b"secret")
