@@ -13,6 +13,7 @@ import trustme
 from structlog.testing import capture_logs
 
 from ingest import app, verify_deferred, wiring
+from ingest.contract.eventlog.eventlog import EventLog
 from ingest.contract.topics import ingest_topics
 from ingest.http import tls
 from ingest.http.tls import Certificate
@@ -24,6 +25,7 @@ from ingest.shared.background import Background, TaskEnded
 from ingest.shared.kafka import topic_admin
 from ingest.shared.sections import KafkaSettings
 from ingest.spool.spool import Spool
+from ingest.spool.usage import Growth
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants_file import Directory, read_tenants
 from ingest.wiring import Parts
@@ -56,10 +58,15 @@ RESTARTED: dict[str, tuple[Any, str]] = {
     "drift store": (Drift, "seen"),
 }
 NEEDED: dict[str, tuple[Any, str]] = {
+    "spool maintenance": (Growth, "saw"),
     "kafka publisher": (Cluster, "refresh"),
     "drainer": (Spool, "has_records"),
     "deferred verification": (Spool, "has_tokens"),
 }
+
+
+EVENT_LOG = "event log maintenance"
+"""Needed in place of all that has to do with Kafka."""
 
 
 class _Receiver:
@@ -80,6 +87,9 @@ class _Receiver:
             ),
             kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"),
         )
+
+    def without_kafka(self) -> None:
+        self._settings = self._settings.model_copy(update={"kafka": KafkaSettings()})
 
     def fail(self, fault: pytest.MonkeyPatch, owner: Any, name: str) -> None:
         is_property = isinstance(getattr(owner, name), property)
@@ -127,6 +137,14 @@ async def test_every_task_is_named_and_none_ends_while_all_is_well(receiver: _Re
         assert [task.get_name() for task in tasks if task.done()] == ["topic check"]
 
 
+async def test_without_kafka_the_event_log_is_looked_after(receiver: _Receiver) -> None:
+    receiver.without_kafka()
+    async with receiver.running() as parts:
+        names = {task.get_name() for task in parts.background._tasks}
+        of_kafka = {"kafka publisher", "drainer", "topic check"}
+        assert names == {EVENT_LOG, *RESTARTED, *NEEDED} - of_kafka
+
+
 @pytest.mark.parametrize("name", RESTARTED)
 async def test_task_that_fails_is_begun_again_and_counted(
     receiver: _Receiver, name: str, monkeypatch: pytest.MonkeyPatch
@@ -145,11 +163,13 @@ async def test_task_that_fails_is_begun_again_and_counted(
     assert counted == len(ours)
 
 
-@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("name", [*NEEDED, EVENT_LOG])
 async def test_end_of_a_needed_task_is_the_end_of_the_receiver(
     receiver: _Receiver, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receiver.fail(monkeypatch, *NEEDED[name])
+    if name == EVENT_LOG:
+        receiver.without_kafka()
+    receiver.fail(monkeypatch, *NEEDED.get(name, (EventLog, "trim")))
     with capture_logs() as lines:
         async with receiver.running() as parts:
             with pytest.raises(TaskEnded, match=f"^{name}$"):
