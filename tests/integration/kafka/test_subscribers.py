@@ -25,7 +25,7 @@ from ingest.contract.record import Record
 from ingest.publishing.kafka.log import KafkaLog
 from tests.integration.ingest.site import eventually
 from tests.integration.kafka.test_broker import make_topic
-from tests.integration.test_readme import python_of_the_readme
+from tests.integration.test_manual import python_of_the_manual
 
 READ_TIMEOUT_S = 20.0
 _JSON = JSONFormat()
@@ -113,7 +113,7 @@ def check(message: Message, envelope: Envelope, record: Record) -> None:
     Draft202012Validator(schemas()[name]).validate(orjson.loads(value))
 
 
-async def test_subscriber_of_the_readme_prints_each_grade_once(
+async def test_subscriber_of_the_manual_prints_each_grade_once(
     kafka_bootstrap_servers: str, topic_prefix: str, tmp_path: Path
 ) -> None:
     first = published("grade_change")
@@ -127,9 +127,9 @@ async def test_subscriber_of_the_readme_prints_each_grade_once(
 
 
 def first_lines(directory: Path, environment: dict[str, str], *, count: int) -> list[str]:
-    """What the README's subscriber prints first; empty lines if it ends or takes too long."""
+    """What the manual's subscriber prints first; empty lines if it ends or takes too long."""
     program = subprocess.Popen(
-        [sys.executable, "-c", python_of_the_readme("confluent_kafka")],
+        [sys.executable, "-c", python_of_the_manual("confluent_kafka")],
         cwd=directory,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
