@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import orjson
@@ -23,7 +22,7 @@ from ingest.contract.describe.schemas import schemas
 from ingest.contract.envelope import Envelope
 from ingest.contract.record import Record
 from ingest.publishing.kafka.log import KafkaLog
-from tests.integration.ingest.site import eventually
+from ingest.shared.background import Background
 from tests.integration.kafka.test_broker import make_topic
 from tests.integration.test_manual import python_of_the_manual
 
@@ -41,16 +40,12 @@ async def publish(bootstrap_servers: str, records: list[Record]) -> None:
     for topic in sorted({record.topic for record in records}):
         await make_topic(bootstrap_servers, topic)
     log = KafkaLog(client_options={"bootstrap_servers": bootstrap_servers}, budget_s=10)
-    try:
-        await eventually(partial(answers, log), timeout_s=READ_TIMEOUT_S)
+    async with Background() as background:
+        background.start("kafka publisher", log.run, needed=True)
+        assert await log.connected(READ_TIMEOUT_S)
         for record in records:
             await log.append(record)
-    finally:
         await log.close()
-
-
-async def answers(log: KafkaLog) -> bool:
-    return (await log.health())[0]
 
 
 @contextmanager

@@ -13,9 +13,6 @@ FILES = frozenset(
         "consumers/sinks/duckdb_ids.py",
         "consumers/wiring.py",
         "ingest/contract/moments.py",
-        "ingest/http/answers.py",
-        "ingest/http/body.py",
-        "ingest/observing/state_file.py",
         "ingest/spool/accounts.py",
         "ingest/spool/format.py",
         "ingest/spool/limits.py",
@@ -27,13 +24,7 @@ FILES = frozenset(
     }
 )
 
-METRICS = frozenset(
-    {
-        "forebay_background_restarts_total",
-        "forebay_state_file_failures_total",
-        "forebay_tls_reload_failures_total",
-    }
-)
+METRICS = frozenset({"forebay_background_restarts_total"})  # of the worker
 
 COMMANDS = frozenset({"dlq", "offsets"})
 
