@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import orjson
@@ -23,9 +22,9 @@ from ingest.contract.describe.schemas import schemas
 from ingest.contract.envelope import Envelope
 from ingest.contract.record import Record
 from ingest.publishing.kafka.log import KafkaLog
-from tests.integration.ingest.site import eventually
+from ingest.shared.background import Background
 from tests.integration.kafka.test_broker import make_topic
-from tests.integration.test_readme import python_of_the_readme
+from tests.integration.test_manual import python_of_the_manual
 
 READ_TIMEOUT_S = 20.0
 _JSON = JSONFormat()
@@ -41,16 +40,12 @@ async def publish(bootstrap_servers: str, records: list[Record]) -> None:
     for topic in sorted({record.topic for record in records}):
         await make_topic(bootstrap_servers, topic)
     log = KafkaLog(client_options={"bootstrap_servers": bootstrap_servers}, budget_s=10)
-    try:
-        await eventually(partial(answers, log), timeout_s=READ_TIMEOUT_S)
+    async with Background() as background:
+        background.start("kafka publisher", log.run, needed=True)
+        assert await log.connected(READ_TIMEOUT_S)
         for record in records:
             await log.append(record)
-    finally:
         await log.close()
-
-
-async def answers(log: KafkaLog) -> bool:
-    return (await log.health())[0]
 
 
 @contextmanager
@@ -113,7 +108,7 @@ def check(message: Message, envelope: Envelope, record: Record) -> None:
     Draft202012Validator(schemas()[name]).validate(orjson.loads(value))
 
 
-async def test_subscriber_of_the_readme_prints_each_grade_once(
+async def test_subscriber_of_the_manual_prints_each_grade_once(
     kafka_bootstrap_servers: str, topic_prefix: str, tmp_path: Path
 ) -> None:
     first = published("grade_change")
@@ -127,9 +122,9 @@ async def test_subscriber_of_the_readme_prints_each_grade_once(
 
 
 def first_lines(directory: Path, environment: dict[str, str], *, count: int) -> list[str]:
-    """What the README's subscriber prints first; empty lines if it ends or takes too long."""
+    """What the manual's subscriber prints first; empty lines if it ends or takes too long."""
     program = subprocess.Popen(
-        [sys.executable, "-c", python_of_the_readme("confluent_kafka")],
+        [sys.executable, "-c", python_of_the_manual("confluent_kafka")],
         cwd=directory,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,

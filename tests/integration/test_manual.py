@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type does what it says."""
+"""What the manual tells a newcomer to type does what it says."""
 
 import re
 import subprocess
@@ -11,10 +11,10 @@ from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
 from tests.contract.golden import path_of, record_of
 from tests.support import processes, tables
 
-README = Path(__file__).parents[2] / "README.md"
+MANUAL = Path(__file__).parents[2] / "docs"
 
 
-def test_query_of_the_readme_sees_rows_while_the_worker_runs(tmp_path: Path) -> None:
+def test_query_of_the_manual_sees_rows_while_the_worker_runs(tmp_path: Path) -> None:
     stored = orjson.loads(path_of("submission_created").read_bytes())["record"]
     data = tmp_path / "data"
     log = EventLog.open(data / FILE_NAME, max_bytes=2**30)
@@ -25,7 +25,7 @@ def test_query_of_the_readme_sees_rows_while_the_worker_runs(tmp_path: Path) -> 
     with processes.worker(tmp_path, settings=settings):
         tables.wait_for_events(database, 1)
         printed = subprocess.run(
-            [sys.executable, "-c", python_of_the_readme("duckdb")],
+            [sys.executable, "-c", python_of_the_manual("duckdb")],
             cwd=tmp_path,
             check=True,
             capture_output=True,
@@ -35,14 +35,9 @@ def test_query_of_the_readme_sees_rows_while_the_worker_runs(tmp_path: Path) -> 
     assert "submitted" in printed
 
 
-def test_commands_of_the_readme_exist() -> None:
-    makefile = README.with_name("Makefile").read_text()
-    named = set(re.findall(r"`?make ([a-z-]+)", README.read_text()))
-    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()
-
-
-def python_of_the_readme(library: str) -> str:
-    """The one program of the README that imports `library`."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def python_of_the_manual(library: str) -> str:
+    """The one program of the manual that imports `library`."""
+    pages = "\n".join(page.read_text() for page in sorted(MANUAL.glob("*.md")))
+    blocks = re.findall(r"```python\n(.*?)```", pages, re.DOTALL)
     (block,) = (b for b in blocks if re.search(rf"^(import|from) {library}\b", b, re.MULTILINE))
     return str(block)
