@@ -3,14 +3,21 @@
 While one process has such a file open, no other can open it, unless all of them only read (DuckDB
 documentation, "Concurrency"). So the file is open for one batch at a time, and afterwards closed
 for at least as long, which is when others may look.
+
+Repeats are found by two small tables that every written event is in, as a hash of its id: of events
+whose repeats keep their time by day, of all others without. Only what they know is looked for in
+the tables themselves. So the look costs a few milliseconds per million events, however wide the
+rows are and however far the times of a batch are apart.
 """
 
 # ruff: noqa: S608  (the only names put into SQL are quoted: our tables, and the catalogue's)
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -20,13 +27,18 @@ import pyarrow as pa
 
 from consumers.batch import Batch
 from consumers.errors import SinkBusy, StartupError
-from consumers.unknown_fields import Layout, laid_out
+from consumers.unknown_fields import TableColumns, fitted_rows
 from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
 
 OFFSETS_TABLE = "forebay_offsets"
 FIELDS_TABLE = "forebay_unknown_fields"
 """Which column a field has that the catalogue does not know."""
+
+IDS_TABLE = "forebay_ids"
+IDS_ANY_DAY_TABLE = "forebay_ids_any_day"
+"""Hashes of the ids of all events that have rows, by the day of the event's time where repeats keep
+it, in days since 1970; those whose repeats need not keep it are in the second table."""
 
 _OFFSET_COLUMNS: Mapping[str, ColumnType] = {
     "worker": "TEXT",
@@ -48,6 +60,7 @@ _TYPES: Mapping[str, ColumnType] = {
     "TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ",
     "JSON": "JSON",
 }
+_ID_COLUMNS: Mapping[str, ColumnType] = {"event_id": "TEXT", "day": "BIGINT"}
 _ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "TEXT": pa.string(),
     "BIGINT": pa.int64(),
@@ -60,11 +73,18 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "threads": 2,  # more only cost time at each opening: batches are small
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+    # what a batch needs beyond it goes to a file beside the store
+    "memory_limit": "192MB",
 }
+_MAX_RANGES = 8
 _LOCKED = "Could not set lock on file"
 _INCOMING = "forebay_incoming"
 
+_DAY_US = 24 * 3_600 * 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 Result = TypeVar("Result")
+Bound = TypeVar("Bound", int, datetime)
 
 
 class DuckDBSink:
@@ -84,6 +104,8 @@ class DuckDBSink:
         self._first_tables = first_tables
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forebay-duckdb")
         self._closed_until = 0.0
+        self._fingerprint: str | None = None
+        self._columns: dict[str, dict[str, ColumnType | None]] = {}
 
     async def open(self) -> None:
         """Makes the file, the schema and the first tables."""
@@ -113,10 +135,11 @@ class DuckDBSink:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._transaction() as connection:
             connection.execute(f"create schema if not exists {_quoted(self._schema)}")
-            _ensure(connection, self._table(OFFSETS_TABLE), _OFFSET_COLUMNS)
-            _ensure(connection, self._table(FIELDS_TABLE), _FIELD_COLUMNS)
-            for name, columns in self._first_tables.items():
-                _ensure(connection, self._table(name), columns)
+            self._look_at_columns(connection)
+            tables = {OFFSETS_TABLE: _OFFSET_COLUMNS, FIELDS_TABLE: _FIELD_COLUMNS}
+            for name, columns in {**tables, **self._first_tables}.items():
+                self._ensure(connection, name, columns)
+            self._ensure_ids(connection)
 
     def _read_offsets(self, source_id: str) -> NextOffsets:
         with self._transaction() as connection:
@@ -129,13 +152,115 @@ class DuckDBSink:
 
     def _write(self, batch: Batch) -> dict[str, int]:
         with self._transaction() as connection:
+            self._look_at_columns(connection)
+            self._ensure_ids(connection)
+            known = self._known_ids(connection, batch)
             fields = self._read_fields(connection) if _has_unknown(batch) else {}
             written = {
-                name: self._write_rows(connection, name, rows, fields.get(name, {}))
+                name: self._write_rows(connection, name, rows, fields.get(name, {}), known)
                 for name, rows in batch.tables.items()
             }
+            self._write_ids(connection, batch, known)
             self._write_offsets(connection, batch)
         return written
+
+    def _look_at_columns(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Learns what tables there are: between two batches anybody may have altered them."""
+        of_ours = "database_name = current_database() and schema_name = ?"
+        ((fingerprint,),) = connection.execute(
+            f"select md5(string_agg(sql, '' order by table_name)) from duckdb_tables()"
+            f" where {of_ours}",
+            [self._schema],
+        ).fetchall()
+        if fingerprint is not None and fingerprint == self._fingerprint:
+            return
+        self._columns = {}
+        for table, column, kind in connection.execute(
+            f"select table_name, column_name, data_type from duckdb_columns() where {of_ours}",
+            [self._schema],
+        ).fetchall():
+            known_type = _TYPES.get(kind)
+            self._columns.setdefault(table.lower(), {})[column.lower()] = known_type
+        self._fingerprint = fingerprint
+
+    def _ensure(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        name: str,
+        columns: Mapping[str, ColumnType],
+    ) -> Mapping[str, ColumnType | None]:
+        """Makes the table, or those of the columns that it lacks; returns all that it has."""
+        present = self._columns.get(name)
+        if present is None:
+            definitions = ", ".join(f"{_quoted(n)} {_sql_type(k)}" for n, k in columns.items())
+            connection.execute(f"create table {self._table(name)} ({definitions})").fetchall()
+            present = self._columns[name] = dict(columns)
+            self._fingerprint = None  # the transaction may yet be undone
+        missing = [column for column in columns if column not in present]
+        for column in missing:
+            connection.execute(
+                f"alter table {self._table(name)}"
+                f" add column {_quoted(column)} {_sql_type(columns[column])}"
+            ).fetchall()
+            present[column] = columns[column]
+            self._fingerprint = None
+        return present
+
+    def _ensure_ids(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Makes the tables of ids, with all that a store has that was written without them."""
+        if IDS_TABLE in self._columns and IDS_ANY_DAY_TABLE in self._columns:
+            return
+        ids, any_day = self._table(IDS_TABLE), self._table(IDS_ANY_DAY_TABLE)
+        connection.execute(f"create or replace table {ids} (day BIGINT, id UBIGINT)").fetchall()
+        connection.execute(f"create or replace table {any_day} (id UBIGINT)").fetchall()
+        for name, columns in self._columns.items():
+            if {"event_id", "event_time"} <= columns.keys():
+                connection.execute(
+                    f"insert into {ids} select epoch_us(event_time) // {_DAY_US},"
+                    f" md5_number_lower(event_id) from {self._table(name)}"
+                    " where event_time is not null and event_id is not null"
+                ).fetchall()
+                connection.execute(
+                    f"insert into {any_day} select md5_number_lower(event_id)"
+                    f" from {self._table(name)} where event_id is not null"
+                ).fetchall()
+        self._columns |= {IDS_TABLE: {}, IDS_ANY_DAY_TABLE: {}}
+        self._fingerprint = None
+
+    def _known_ids(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> frozenset[str]:
+        """Ids of the batch that tables may have rows of; no table has one of the others."""
+        days = _days(batch)
+        if not days:
+            return frozenset()
+        ranges = _ranges({day for day in days.values() if day is not None})
+        in_ranges = " or ".join(["day between ? and ?"] * len(ranges)) or "false"
+        with _incoming(connection, _ID_COLUMNS, _id_rows(days.items())):
+            hashed = f"(select event_id, md5_number_lower(event_id) as id from {_INCOMING})"
+            found = connection.execute(
+                # the small side last: of a join DuckDB keeps that one in memory
+                f"with hashed as materialized {hashed},"
+                f" found as (select id from {self._table(IDS_ANY_DAY_TABLE)}"
+                "  semi join hashed using (id)"
+                f" union all select id from (select id from {self._table(IDS_TABLE)}"
+                f"  where {in_ranges}) semi join hashed using (id))"
+                " select event_id from hashed semi join found using (id)",
+                [bound for both in ranges for bound in both],
+            ).fetchall()
+        return frozenset(event_id for (event_id,) in found)
+
+    def _write_ids(
+        self, connection: duckdb.DuckDBPyConnection, batch: Batch, known: frozenset[str]
+    ) -> None:
+        days = [(event_id, day) for event_id, day in _days(batch).items() if event_id not in known]
+        with _incoming(connection, _ID_COLUMNS, _id_rows(days)):
+            connection.execute(
+                f"insert into {self._table(IDS_TABLE)} select day, md5_number_lower(event_id)"
+                f" from {_INCOMING} where day is not null order by day"
+            ).fetchall()
+            connection.execute(
+                f"insert into {self._table(IDS_ANY_DAY_TABLE)} select md5_number_lower(event_id)"
+                f" from {_INCOMING} where day is null"
+            ).fetchall()
 
     def _write_rows(
         self,
@@ -143,23 +268,44 @@ class DuckDBSink:
         name: str,
         rows: Sequence[Row],
         fields: Mapping[str, str],
+        known: frozenset[str],
     ) -> int:
-        table = self._table(name)
-        present = _ensure(connection, table, {n: k for row in rows for n, k in row.columns.items()})
-        laid = laid_out(rows, Layout(columns=present, fields=fields))
-        _add(connection, table, {n: laid.columns[n] for n in laid.columns if n not in present})
-        self._write_fields(connection, name, laid.new_fields)
-        by_bound: dict[bool, list[Mapping[str, Any]]] = {}
-        for row, values in zip(rows, laid.rows, strict=True):
-            by_bound.setdefault(row.repeats_keep_time, []).append(values)
-        return sum(
-            _insert_new(connection, table, laid.columns, group, bounded=bounded)
-            for bounded, group in by_bound.items()
-        )
+        present = self._ensure(connection, name, {n: k for r in rows for n, k in r.columns.items()})
+        there = self._rows_there(connection, name, [r for r in rows if _id(r) in known])
+        new = [row for row in rows if _id(row) not in there]
+        if not new:
+            return 0
+        fitted = fitted_rows(new, TableColumns(columns=present, fields=fields))
+        self._ensure(connection, name, fitted.columns)
+        self._write_fields(connection, name, fitted.new_fields)
+        with _incoming(connection, fitted.columns, fitted.rows):
+            connection.execute(
+                f"insert into {self._table(name)} by name select * from {_INCOMING}"
+            ).fetchall()
+        return len(new)
+
+    def _rows_there(
+        self, connection: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Row]
+    ) -> frozenset[str]:
+        """Ids of these rows that the table has; looks at their own times only where it can."""
+        found: set[str] = set()
+        for keeps_time in (True, False):
+            asked = [row for row in rows if row.repeats_keep_time == keeps_time]
+            ranges = _ranges({row.values["event_time"] for row in asked}) if keeps_time else []
+            where = " or ".join(["event_time between ? and ?"] * len(ranges)) or "true"
+            if asked:
+                with _incoming(connection, _ID_COLUMNS, [{"event_id": _id(row)} for row in asked]):
+                    there = connection.execute(
+                        f"select event_id from (select event_id from {self._table(name)}"
+                        f" where {where}) semi join {_INCOMING} using (event_id)",
+                        [bound for both in ranges for bound in both],
+                    ).fetchall()
+                found |= {event_id for (event_id,) in there}
+        return frozenset(found)
 
     def _read_fields(self, connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
         table = self._table(FIELDS_TABLE)
-        _ensure(connection, table, _FIELD_COLUMNS)
+        self._ensure(connection, FIELDS_TABLE, _FIELD_COLUMNS)
         fields: dict[str, dict[str, str]] = {}
         found = connection.execute(f"select table_name, field, column_name from {table}")
         for name, field, column in found.fetchall():
@@ -234,51 +380,30 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         raise
 
 
-def _ensure(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, ColumnType]
-) -> Mapping[str, ColumnType | None]:
-    """Makes the table, or those of the columns that it lacks; returns all that it has.
-
-    Asked of the file at every batch: between two batches anybody may have altered it.
-    """
-    definitions = ", ".join(f"{_quoted(name)} {_sql_type(kind)}" for name, kind in columns.items())
-    connection.execute(f"create table if not exists {table} ({definitions})").fetchall()
-    probe = connection.execute(f"select * from {table} limit 0")
-    found = [(str(name).lower(), str(kind)) for name, kind, *_ in probe.description or ()]
-    probe.fetchall()
-    present = {name: _TYPES.get(kind) for name, kind in found}
-    missing = {name: kind for name, kind in columns.items() if name not in present}
-    _add(connection, table, missing)
-    return {**present, **missing}
+def _id(row: Row) -> str:
+    event_id: str = row.values["event_id"]
+    return event_id
 
 
-def _add(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, ColumnType]
-) -> None:
-    for name, kind in columns.items():
-        connection.execute(
-            f"alter table {table} add column {_quoted(name)} {_sql_type(kind)}"
-        ).fetchall()
+def _days(batch: Batch) -> dict[str, int | None]:
+    """For each event of the batch the day that its repeats have too, None if they need not."""
+    return {
+        _id(row): (row.values["event_time"] - _EPOCH).days if row.repeats_keep_time else None
+        for rows in batch.tables.values()
+        for row in rows
+    }
 
 
-def _insert_new(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    columns: Mapping[str, ColumnType],
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    bounded: bool,
-) -> int:
-    """Inserts rows whose `event_id` the table lacks; `bounded` looks only at their own times."""
-    times = [row["event_time"] for row in rows] if bounded else []
-    where = " where event_time between ? and ?" if bounded else ""
-    with _incoming(connection, columns, rows):
-        count = connection.execute(
-            f"insert into {table} by name select * from {_INCOMING}"
-            f" anti join (select event_id from {table}{where}) using (event_id)",
-            [min(times), max(times)] if bounded else [],
-        ).fetchall()
-    return int(count[0][0])
+def _id_rows(days: Iterable[tuple[str, int | None]]) -> list[dict[str, Any]]:
+    return [{"event_id": event_id, "day": day} for event_id, day in days]
+
+
+def _ranges(values: Iterable[Bound]) -> list[tuple[Bound, Bound]]:
+    """Few ranges that hold all values, with the widest gaps between them."""
+    ordered = sorted(values)
+    gaps = sorted(range(1, len(ordered)), key=lambda n: ordered[n - 1] - ordered[n])
+    cuts = [0, *sorted(gaps[: _MAX_RANGES - 1]), len(ordered)]
+    return [(ordered[a], ordered[b - 1]) for a, b in pairwise(cuts) if a < b]
 
 
 @contextmanager

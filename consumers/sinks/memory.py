@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.batch import Batch
-from consumers.unknown_fields import Layout, laid_out
+from consumers.unknown_fields import TableColumns, fitted_rows
 from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
 
@@ -52,10 +52,10 @@ class MemorySink:
         columns = self._store.columns.setdefault(name, {})
         fields = self._store.fields.setdefault(name, {})
         before = len(table)
-        laid = laid_out(rows, Layout(columns=columns, fields=fields))
-        columns.update(laid.columns)
-        fields.update(laid.new_fields)
-        for row in laid.rows:
+        fitted = fitted_rows(rows, TableColumns(columns=columns, fields=fields))
+        columns.update(fitted.columns)
+        fields.update(fitted.new_fields)
+        for row in fitted.rows:
             table.setdefault(row["event_id"], row)
         return len(table) - before
 
