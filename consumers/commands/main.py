@@ -10,9 +10,9 @@ import structlog
 
 from consumers import app
 from consumers.errors import OffsetOutOfRange, StartupError, TooManyPoisons
-from consumers.settings import Settings, shown
+from consumers.settings import Settings
 from ingest.shared import logs
-from ingest.shared.environment import SettingsError, load
+from ingest.shared.environment import SettingsError, load, variables
 
 FAILED, MISUSED = 1, 2
 
@@ -57,7 +57,7 @@ def config() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(as_json: bool) -> None:
     """Print every setting, secrets hidden."""
-    values = shown(_settings())
+    values = variables(_settings())
     if as_json:
         click.echo(orjson.dumps(values, option=orjson.OPT_INDENT_2))
         return

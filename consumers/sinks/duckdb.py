@@ -401,7 +401,7 @@ def _id_rows(days: Iterable[tuple[str, int | None]]) -> list[dict[str, Any]]:
 def _ranges(values: Iterable[Bound]) -> list[tuple[Bound, Bound]]:
     """Few ranges that hold all values, with the widest gaps between them."""
     ordered = sorted(values)
-    gaps = sorted(range(1, len(ordered)), key=lambda n: ordered[n - 1] - ordered[n])
+    gaps: list[int] = sorted(range(1, len(ordered)), key=lambda n: ordered[n - 1] - ordered[n])
     cuts = [0, *sorted(gaps[: _MAX_RANGES - 1]), len(ordered)]
     return [(ordered[a], ordered[b - 1]) for a, b in pairwise(cuts) if a < b]
 
