@@ -13,6 +13,7 @@ rows are and however far the times of a batch are apart.
 # ruff: noqa: S608  (the only names put into SQL are quoted: our tables, and the catalogue's)
 
 import asyncio
+import fcntl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,13 +21,13 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from consumers.batch import Batch
-from consumers.errors import SinkBusy, StartupError
+from consumers.errors import SinkBusy, StartupError, WorkerRunning
 from consumers.unknown_fields import TableColumns, fitted_rows
 from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
@@ -104,13 +105,15 @@ class DuckDBSink:
         self._first_tables = first_tables
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forebay-duckdb")
         self._closed_until = 0.0
+        self._running: BinaryIO | None = None
         self._fingerprint: str | None = None
         self._columns: dict[str, dict[str, ColumnType | None]] = {}
 
     async def open(self) -> None:
-        """Makes the file, the schema and the first tables."""
+        """Makes the file, the schema and the first tables, and says that the worker runs."""
         try:
             await self._in_thread(self._create)
+            self._running = self._locked(fcntl.LOCK_SH)
         except (duckdb.Error, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise StartupError(f"the store {self._path} cannot be written: {reason}") from error
@@ -124,9 +127,38 @@ class DuckDBSink:
         await asyncio.sleep(max(0.0, self._closed_until - monotonic()))
         return await self._in_thread(lambda: self._write(batch))
 
+    async def all_offsets(self) -> Mapping[str, NextOffsets]:
+        """Reads the offsets table; none if there is no file yet."""
+        return await self._in_thread(self._read_all_offsets) if self._path.exists() else {}
+
+    async def replace_offsets(self, source_id: str, offsets: NextOffsets) -> None:
+        """Writes the offsets table."""
+        await self._in_thread(self._create)
+        with self._locked(fcntl.LOCK_EX):
+            await self._in_thread(lambda: self._replace_offsets(source_id, offsets))
+
     async def close(self) -> None:
         """Waits for a write that is under way; the file is closed after it as after every one."""
         await asyncio.to_thread(self._thread.shutdown)
+        if self._running is not None:
+            self._running.close()
+
+    def _locked(self, kind: int) -> BinaryIO:
+        """A lock of this worker's, shared while it runs, until the file is closed.
+
+        Raises SinkBusy where a running worker is to wait, WorkerRunning where it is in the way.
+        """
+        file = self._path.with_name(f"{self._path.name}.{self._worker}.lock").open("wb")
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            if kind == fcntl.LOCK_SH:
+                raise SinkBusy("the worker's offsets are being replaced") from None
+            raise WorkerRunning(
+                f"the worker {self._worker!r} is running on {self._path}: stop it first"
+            ) from None
+        return file
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
@@ -150,6 +182,29 @@ class DuckDBSink:
             ).fetchall()
         return {Partition(topic, number): offset for topic, number, offset in rows}
 
+    def _read_all_offsets(self) -> Mapping[str, NextOffsets]:
+        found: dict[str, dict[Partition, int]] = {}
+        with self._transaction() as connection:
+            self._look_at_columns(connection)
+            if OFFSETS_TABLE not in self._columns:
+                return {}
+            rows = connection.execute(
+                f"select source_id, topic, partition, next_offset"
+                f" from {self._table(OFFSETS_TABLE)} where worker = ? order by all",
+                [self._worker],
+            ).fetchall()
+        for source_id, topic, number, offset in rows:
+            found.setdefault(source_id, {})[Partition(topic, number)] = offset
+        return found
+
+    def _replace_offsets(self, source_id: str, offsets: NextOffsets) -> None:
+        with self._transaction() as connection:
+            connection.execute(
+                f"delete from {self._table(OFFSETS_TABLE)} where worker = ? and source_id = ?",
+                [self._worker, source_id],
+            ).fetchall()
+            self._write_offsets(connection, source_id, offsets)
+
     def _write(self, batch: Batch) -> dict[str, int]:
         with self._transaction() as connection:
             self._look_at_columns(connection)
@@ -161,7 +216,7 @@ class DuckDBSink:
                 for name, rows in batch.tables.items()
             }
             self._write_ids(connection, batch, known)
-            self._write_offsets(connection, batch)
+            self._write_offsets(connection, batch.source_id, batch.next_offsets)
         return written
 
     def _look_at_columns(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -322,16 +377,18 @@ class DuckDBSink:
             ).fetchall()
             connection.execute(f"insert into {table} values (?, ?, ?)", [name, field, column])
 
-    def _write_offsets(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
+    def _write_offsets(
+        self, connection: duckdb.DuckDBPyConnection, source_id: str, offsets: NextOffsets
+    ) -> None:
         rows = [
             {
                 "worker": self._worker,
-                "source_id": batch.source_id,
+                "source_id": source_id,
                 "topic": partition.topic,
                 "partition": partition.number,
                 "next_offset": offset,
             }
-            for partition, offset in batch.next_offsets.items()
+            for partition, offset in offsets.items()
         ]
         table = self._table(OFFSETS_TABLE)
         with _incoming(connection, _OFFSET_COLUMNS, rows):

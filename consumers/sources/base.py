@@ -1,12 +1,21 @@
 """The port of a source."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from consumers.values import NextOffsets, Polled
+from consumers.values import NextOffsets, Partition, Polled
 
 StoredOffsets = Callable[[str], Awaitable[NextOffsets]]
 """Asks the sink how far its tables are complete, for a source id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogBounds:
+    """What a log holds now: per partition the first offset, and the one after the last."""
+
+    source_id: str
+    partitions: Mapping[Partition, tuple[int, int]]
 
 
 class Source(Protocol):
@@ -50,4 +59,12 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """Lets go of the log. Must be called once, even if `open` failed."""
+        ...
+
+
+class WatchedSource(Source, Protocol):
+    """A source that keeps its lag true while nobody polls."""
+
+    async def watch_end(self) -> None:
+        """Runs for ever, beside the task that polls."""
         ...
