@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from consumers.dead_letter import dead_letter_record
-from consumers.metrics import Metrics
+from consumers.metrics import END_OF_LOG, Metrics
 from consumers.projections import all_tables
 from consumers.settings import Settings
 from consumers.wiring import open_dead_letters, open_sink, open_source
@@ -60,7 +60,7 @@ async def run(settings: Settings) -> None:
             listening(_admin_app(worker, metrics), admin_socket),
             Background(restarted=metrics.background_restarted) as background,
         ):
-            background.start("end of the log", source.watch_end)
+            background.start(END_OF_LOG, source.watch_end)
             await _work(worker, stopping)
     log.info("stopped")
 

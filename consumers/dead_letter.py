@@ -31,7 +31,7 @@ _OURS = frozenset({_DECISION, _REASON, _TOPIC, _PARTITION, _OFFSET, _WORKER})
 
 
 class DeadLetters(Protocol):
-    """Keeps dead letters for ever. Called from one task only."""
+    """Keeps dead letters without end. Called from one task only."""
 
     async def open(self) -> None:
         """Makes the place, waiting for a cluster that does not answer.

@@ -8,6 +8,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from consumers.values import PoisonReason
 from ingest.shared.registry import new_registry
 
+END_OF_LOG = "end of the log"
+"""The background task that keeps the lag true while nobody polls."""
+
 _WRITE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -39,6 +42,7 @@ class Metrics:
             ["task"],
             registry=self.registry,
         )
+        self._restarts.labels(END_OF_LOG)
         self._write_seconds = Histogram(
             "forebay_sink_write_seconds",
             "Time to write one batch, waiting for a busy store included.",

@@ -40,7 +40,7 @@ class Limits:
 
 
 class Worker:
-    """Carries records from one source to one sink, for ever."""
+    """Carries records from one source to one sink until it is stopped."""
 
     def __init__(
         self,

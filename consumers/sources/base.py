@@ -23,12 +23,12 @@ class Source(Protocol):
 
     @property
     def source_id(self) -> str:
-        """Identifies the log for ever; known once `open` has returned."""
+        """Identifies the log, always the same; known once `open` has returned."""
         ...
 
     @property
     def epoch(self) -> int:
-        """Grows whenever reading begins anew from the stored offsets.
+        """Grows whenever reading begins again at the stored offsets.
 
         What was polled in an older epoch is no longer ours to write, or will be polled again.
         """
@@ -66,5 +66,5 @@ class WatchedSource(Source, Protocol):
     """A source that keeps its lag true while nobody polls."""
 
     async def watch_end(self) -> None:
-        """Runs for ever, beside the task that polls."""
+        """Runs until it is cancelled, beside the task that polls."""
         ...

@@ -248,7 +248,7 @@ class SinkBehaviour:
         await sink.write(batch([], {ONE: 39, TWO: 6}))
         assert await sink.stored_offsets(SOURCE_ID) == {ONE: 40, TWO: 6}
 
-    async def test_offsets_are_apart_by_worker_and_by_source(self, store: Store) -> None:
+    async def test_each_worker_and_each_source_has_offsets_of_its_own(self, store: Store) -> None:
         one, other = await store.sink("tables"), await store.sink("spare")
         await one.write(batch([row(1)], {ONE: 3}))
         await one.write(batch([row(1)], {ONE: 4}, source_id="log-2"))

@@ -1,5 +1,7 @@
 """How a worker begins, refuses to begin, and ends."""
 
+import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -12,7 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from consumers import app
+from consumers.settings import Settings
+from consumers.sources.embedded import EmbeddedSource
 from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
+from ingest.shared.environment import load
 from tests.integration.consumers.program import TIMEOUT_S, Program
 from tests.unit.consumers.builders import PREFIX, event_record
 
@@ -158,3 +164,25 @@ def test_what_is_held_is_written_before_the_end(tmp_path: Path, signum: signal.S
     assert process.wait(TIMEOUT_S) == 0
     assert program.query("select count(*) from canvas.events") == [(400,)]
     assert program.query("select max(next_offset) from canvas.forebay_offsets") == [(401,)]
+
+
+async def test_the_task_that_watches_the_log_is_started_again_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, watching = free_port(), asyncio.Event()
+
+    async def fail_once(source: EmbeddedSource) -> None:
+        if not watching.is_set():
+            watching.set()
+            raise RuntimeError("a fault of ours")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(EmbeddedSource, "watch_end", fail_once)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FOREBAY_WORKER__ADMIN_PORT", str(port))
+    working = asyncio.create_task(app.run(load(Settings)))
+    await watching.wait()
+    line = 'forebay_background_restarts_total{task="end of the log"} 1.0'
+    await asyncio.to_thread(wait_for_metric, port, line)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await working
