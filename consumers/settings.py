@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from consumers.sinks.duckdb import database_name
+from consumers.sinks.duckdb_file import database_name
 from ingest.shared.environment import EnvironmentSettings, Section
 from ingest.shared.sections import (
     KafkaSettings,

@@ -38,7 +38,9 @@ def fitted_rows(rows: Sequence[Row], table: TableColumns) -> FittedRows:
 
     A column that the table has keeps its type: what does not fit goes to its `__text` column.
     """
-    declared = {name: kind for row in rows for name, kind in row.columns.items()}
+    declared: dict[str, ColumnType] = {}
+    for columns_ in {id(row.columns): row.columns for row in rows}.values():
+        declared |= columns_  # rows of one shape share one mapping
     fields = _named(rows, declared, table)
     needed = declared | _unknown_columns(rows, fields, table)
     kinds = {name: table.columns.get(name) or kind for name, kind in needed.items()}

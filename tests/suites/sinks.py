@@ -286,7 +286,7 @@ class SinkBehaviour:
 
     async def test_an_event_that_has_a_time_by_now_is_still_the_same(self, store: Store) -> None:
         sink = await store.sink()
-        await sink.write(batch([row(1, keeps_time=False)]))
+        await sink.write(batch([row(1, keeps_time=False, event_time=None)]))
         assert await sink.write(batch([row(1), row(2)])) == {"things": 1}
 
     async def test_a_known_event_gets_the_rows_that_other_tables_lack(self, store: Store) -> None:
