@@ -211,20 +211,18 @@ class DuckDBSink:
         self, connection: Connection, name: str, rows: Sequence[Row], known: Known
     ) -> frozenset[str]:
         """Ids of these rows that the table has; looks at their own times only where it can."""
-        found: set[str] = set()
-        for keeps_time in (True, False):
-            asked = [row for row in rows if known[_id(row)] == keeps_time]
-            times = ranges(row.values["event_time"] for row in asked) if keeps_time else []
-            if asked:
-                with incoming(connection, {"event_id": "TEXT"}, [row.values for row in asked]):
-                    there = connection.execute(
-                        f"select event_id from (select event_id from {self._tables.path(name)}"
-                        f" where {in_ranges('event_time', times) if keeps_time else 'true'})"
-                        f" semi join {INCOMING} using (event_id)",
-                        bounds(times),
-                    ).fetchall()
-                found |= {event_id for (event_id,) in there}
-        return frozenset(found)
+        if not rows:
+            return frozenset()
+        keep_time = all(known[_id(row)] for row in rows)
+        times = ranges(row.values["event_time"] for row in rows) if keep_time else []
+        with incoming(connection, {"event_id": "TEXT"}, [row.values for row in rows]):
+            found = connection.execute(
+                f"select event_id from (select event_id from {self._tables.path(name)}"
+                f" where {in_ranges('event_time', times) if keep_time else 'true'})"
+                f" semi join {INCOMING} using (event_id)",
+                bounds(times),
+            ).fetchall()
+        return frozenset(event_id for (event_id,) in found)
 
     def _read_fields(self, connection: Connection) -> dict[str, dict[str, str]]:
         table = self._tables.path(FIELDS_TABLE)

@@ -43,22 +43,31 @@ _LOOK_EVERY_S = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Rates in events a second, memory in megabytes."""
+    """Rates in events a second and a second of the worker's processor time, memory in megabytes."""
 
     events: int
     first_tenth_per_s: float
     last_tenth_per_s: float
     last_by_first: float
+    last_by_first_per_cpu_s: float
     mean_per_s: float
+    mean_per_cpu_s: float
     peak_rss_mb: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How many events were in the store at a moment."""
+    """How many events were in the store at a moment, and what that had cost."""
 
     at_s: float
+    cpu_s: float
     written: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rate:
+    per_s: float
+    per_cpu_s: float
 
 
 @click.command()
@@ -83,7 +92,8 @@ def main(events: int, seed: int, log_file: Path | None, as_json: bool) -> None:
     click.echo(
         f"{events:,} events, {psutil.cpu_count()} cores: {figures.first_tenth_per_s:,.0f} events/s"
         f" over the first tenth, {figures.last_tenth_per_s:,.0f} over the last"
-        f" ({figures.last_by_first:.2f}), {figures.mean_per_s:,.0f} over all;"
+        f" ({figures.last_by_first:.2f}; per processor second"
+        f" {figures.last_by_first_per_cpu_s:.2f}), {figures.mean_per_s:,.0f} over all;"
         f" peak RSS {figures.peak_rss_mb:.0f} MB; each event once"
     )
 
@@ -129,13 +139,16 @@ def measure(directory: Path, events: int) -> Figures:
         looks = list(_looks(worker, events))
         peak_mb = memory.peak_mb()
     tenth = events // 10
-    first, last = _rate(looks, 1, tenth), _rate(looks, events - tenth, events)
+    first, last = _between(looks, 1, tenth), _between(looks, events - tenth, events)
+    mean = _between(looks, 1, events)
     return Figures(
         events=events,
-        first_tenth_per_s=first,
-        last_tenth_per_s=last,
-        last_by_first=last / first,
-        mean_per_s=_rate(looks, 1, events),
+        first_tenth_per_s=first.per_s,
+        last_tenth_per_s=last.per_s,
+        last_by_first=last.per_s / first.per_s,
+        last_by_first_per_cpu_s=last.per_cpu_s / first.per_cpu_s,
+        mean_per_s=mean.per_s,
+        mean_per_cpu_s=mean.per_cpu_s,
         peak_rss_mb=peak_mb,
     )
 
@@ -193,6 +206,7 @@ def _at(template: Envelope, number: int, at: datetime) -> Envelope:
 
 def _looks(worker: processes.Program, events: int) -> Iterator[Look]:
     """The worker's progress, until all is in the store."""
+    process = psutil.Process(worker.pid)
     written = 0
     while written < events:
         time.sleep(_LOOK_EVERY_S)
@@ -203,13 +217,17 @@ def _looks(worker: processes.Program, events: int) -> Iterator[Look]:
         }
         if samples["forebay_records_read_total"]:  # before that, nobody knows the lag
             written = events - int(samples["forebay_consumer_lag_records"])
-        yield Look(at_s=time.monotonic(), written=written)
+        cpu = process.cpu_times()
+        yield Look(at_s=time.monotonic(), cpu_s=cpu.user + cpu.system, written=written)
 
 
-def _rate(looks: Sequence[Look], first: int, last: int) -> float:
+def _between(looks: Sequence[Look], first: int, last: int) -> _Rate:
     begin = next(look for look in looks if look.written >= first)
     end = next(look for look in looks if look.written >= last)
-    return (end.written - begin.written) / (end.at_s - begin.at_s)
+    events = end.written - begin.written
+    return _Rate(
+        per_s=events / (end.at_s - begin.at_s), per_cpu_s=events / (end.cpu_s - begin.cpu_s)
+    )
 
 
 class _Memory:

@@ -58,10 +58,10 @@ class Program:
         """What all workers so far have said."""
         return self._log.read_text()
 
-    def wait_for_line(self, text: str) -> None:
-        """Blocks until a worker has said this."""
+    def wait_for_line(self, text: str, *, times: int = 1) -> None:
+        """Blocks until workers have said this so many times."""
         deadline = time.monotonic() + TIMEOUT_S
-        while text not in self.log():
+        while self.log().count(text) < times:
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.02)
 

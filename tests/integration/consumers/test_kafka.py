@@ -25,6 +25,7 @@ from tests.suites.sources import SourceBehaviour, reading
 from tests.unit.consumers.builders import event_id, event_record, stored_as, unreadable_record
 
 MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 1_024
+READING = '"event": "reading"'
 
 
 class KafkaJournal:
@@ -235,6 +236,7 @@ class TestKafkaWorker:
         with program.running() as first:
             await asyncio.to_thread(self._wait_for_some, program, first)
             with program.running():
+                await asyncio.to_thread(program.wait_for_line, READING, times=2)
                 await self._append(journal, range(500, 2_000))
                 await asyncio.to_thread(self._check_exactly_once, program, 2_000)
             await self._append(journal, range(2_000, 2_200))
