@@ -71,6 +71,7 @@ faults: $(DEV) ## break things on purpose and count what is lost; ROW=â€¦ SEED=â
 bench: $(DEV) ## measure what an event costs
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.outage
+	$(BIN)/python -m tests.bench.backlog
 
 kafka: $(DEV) ## run a real Kafka broker on 127.0.0.1:9092 until Ctrl-C
 	$(BIN)/python -m tests.kafka run

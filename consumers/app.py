@@ -5,32 +5,20 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from aiohttp import web
 
-from consumers.dead_letter import DeadLetters, EmbeddedDeadLetters, KafkaDeadLetters
-from consumers.metrics import Metrics
+from consumers.dead_letter import dead_letter_record
+from consumers.metrics import END_OF_LOG, Metrics
 from consumers.projections import all_tables
-from consumers.retry import retried
 from consumers.settings import Settings
-from consumers.sinks.base import Sink
-from consumers.sinks.duckdb import DuckDBSink
-from consumers.sources.base import Source
-from consumers.sources.embedded import EmbeddedSource
-from consumers.sources.kafka import KafkaSource
-from consumers.values import NextOffsets
-from consumers.worker import SINK_RETRY, Limits, Worker
+from consumers.wiring import open_dead_letters, open_sink, open_source
+from consumers.worker import Limits, Worker
 from ingest.contract.catalogue import catalogue
-from ingest.contract.eventlog.eventlog import FILE_NAME
-from ingest.contract.tables import (
-    COURSE_COPIES,
-    COURSE_COPIES_COLUMNS,
-    EVENTS,
-    EVENTS_COLUMNS,
-)
-from ingest.contract.topics import event_topic_pattern
 from ingest.shared.admin_listener import Check, admin_app, bound_socket, listening
+from ingest.shared.background import Background
 
 DRAIN_S = 20.0
 """How long a worker that was told to stop may take to write what it holds."""
@@ -41,22 +29,26 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 async def run(settings: Settings) -> None:
     """Runs a worker until SIGTERM or SIGINT.
 
-    Raises SettingsError or StartupError before any work, and later what ended the worker.
+    Raises SettingsError, StartupError or KafkaRefused before any work, and later what ended the
+    worker.
     """
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     async with (
         _admin_socket(settings) as admin_socket,
-        _sink(settings) as sink,
-        _dead_letters(settings) as dead_letters,
-        _source(settings, sink) as source,
+        open_sink(settings) as sink,
+        open_dead_letters(settings) as dead_letters,
+        open_source(settings, sink) as source,
     ):
         metrics = Metrics(settings.worker.name)
         worker = Worker(
             source=source,
             sink=sink,
             dead_letters=dead_letters,
+            dead_letter_record=partial(
+                dead_letter_record, prefix=settings.topics.prefix, worker=settings.worker.name
+            ),
             project=all_tables(catalogue()),
             metrics=metrics,
             limits=Limits(
@@ -64,7 +56,11 @@ async def run(settings: Settings) -> None:
                 max_rows=settings.worker.max_batch_rows,
             ),
         )
-        async with listening(_admin_app(worker, metrics), admin_socket):
+        async with (
+            listening(_admin_app(worker, metrics), admin_socket),
+            Background(restarted=metrics.background_restarted) as background,
+        ):
+            background.start(END_OF_LOG, source.watch_end)
             await _work(worker, stopping)
     log.info("stopped")
 
@@ -90,61 +86,6 @@ async def _drained(worker: Worker, work: "asyncio.Task[None]") -> None:
         if worker.is_reading:
             log.warning("stopped before all was written; what is missing comes again")
         work.cancel()
-
-
-@asynccontextmanager
-async def _sink(settings: Settings) -> AsyncIterator[Sink]:
-    sink = DuckDBSink(
-        settings.store.duckdb_path(),
-        schema=settings.store.schema,
-        worker=settings.worker.name,
-        first_tables={
-            EVENTS: EVENTS_COLUMNS,
-            COURSE_COPIES: COURSE_COPIES_COLUMNS,
-        },
-    )
-    try:
-        yield sink
-    finally:
-        await sink.close()
-
-
-@asynccontextmanager
-async def _dead_letters(settings: Settings) -> AsyncIterator[DeadLetters]:
-    prefix, worker = settings.topics.prefix, settings.worker.name
-    letters: DeadLetters
-    if settings.kafka.bootstrap_servers:
-        letters = KafkaDeadLetters(settings.kafka.client_options(), prefix=prefix, worker=worker)
-    else:
-        letters = EmbeddedDeadLetters(settings.data_dir, prefix=prefix, worker=worker)
-    try:
-        yield letters
-    finally:
-        await letters.close()
-
-
-@asynccontextmanager
-async def _source(settings: Settings, sink: Sink) -> AsyncIterator[Source]:
-    async def stored_offsets(source_id: str) -> NextOffsets:
-        return await retried(lambda: sink.stored_offsets(source_id), SINK_RETRY)
-
-    pattern = event_topic_pattern(settings.topics.prefix)
-    source: Source
-    if settings.kafka.bootstrap_servers:
-        source = KafkaSource(
-            settings.kafka.client_options(),
-            worker=settings.worker.name,
-            topic_pattern=pattern,
-            stored_offsets=stored_offsets,
-        )
-    else:
-        source = EmbeddedSource(
-            settings.data_dir / FILE_NAME, topic_pattern=pattern, stored_offsets=stored_offsets
-        )
-    try:
-        yield source
-    finally:
-        await source.close()
 
 
 @asynccontextmanager

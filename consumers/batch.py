@@ -22,7 +22,7 @@ class Batch:
 
 @dataclass(slots=True, kw_only=True)
 class BatchBuilder:
-    """Gathers until it is full; `max_bytes` counts the records' values, not the rows."""
+    """Collects rows until it is full; `max_bytes` counts the records' values, not the rows."""
 
     epoch: int
     max_rows: int
@@ -53,7 +53,7 @@ class BatchBuilder:
                 kept[row.values["event_id"]] = row
                 self.row_count += 1
 
-    def put_aside(self, letter: DeadLetter) -> None:
+    def add_dead_letter(self, letter: DeadLetter) -> None:
         """Takes a record that has no rows."""
         self._dead_letters.append(letter)
 

@@ -55,10 +55,8 @@ def natural_type(value: Any) -> ColumnType:
     match value:
         case bool():
             return "BOOLEAN"
-        case int():
-            return "BIGINT"
-        case float():
-            return "DOUBLE"
+        case int() | float():
+            return "DOUBLE"  # the first of its kind may be whole by chance
         case str():
             return "TEXT"
     return "JSON"

@@ -1,41 +1,51 @@
-"""Where records go that cannot be read: beside the log that they came from.
+"""Dead letters: records that no rows can be made of, and what operators decided about them.
 
-They are kept before the offsets move past them, so after a crash one may be kept twice.
+They are kept beside the log that they came from, before the offsets go past them, so after a crash
+one may be kept twice. A decision is a further record of the same key.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+import msgspec
+import orjson
 
-from consumers.errors import StartupError
-from consumers.kafka_cluster import KAFKA_RETRY, admin_client, stop
-from consumers.retry import retried
-from consumers.values import DeadLetter
-from ingest.contract.eventlog.eventlog import EventLog, LogFileError
-from ingest.contract.record import Record
-from ingest.contract.topics import MAX_MESSAGE_BYTES, dead_letter_topic
+from consumers.values import DeadLetter, PoisonReason
+from ingest.contract.record import Record, StoredRecord
+from ingest.contract.topics import dead_letter_topic
 
-ACK_TIMEOUT_S = 30.0
-_UNBOUNDED_BYTES = 2**62
-# room for the headers that a dead letter has more than its record
-_MAX_RECORD_BYTES = MAX_MESSAGE_BYTES + 64 * 1024
+Decision = Literal["replayed", "dropped"]
+State = Literal["open", "replayed", "dropped"]
+
+_DECISION = "forebay_decision"
+_REASON = "forebay_reason"
+_TOPIC, _PARTITION, _OFFSET = (
+    "forebay_source_topic",
+    "forebay_source_partition",
+    "forebay_source_offset",
+)
+_WORKER = "forebay_worker"
+_OURS = frozenset({_DECISION, _REASON, _TOPIC, _PARTITION, _OFFSET, _WORKER})
 
 
 class DeadLetters(Protocol):
-    """Keeps dead letters for ever. Called from one task only."""
+    """Keeps dead letters without end. Called from one task only."""
 
     async def open(self) -> None:
-        """Makes the place, waiting for a cluster that does not answer. Raises StartupError."""
+        """Makes the place, waiting for a cluster that does not answer.
+
+        Raises StartupError or KafkaRefused.
+        """
         ...
 
-    async def keep(self, letters: Sequence[DeadLetter]) -> None:
+    async def append(self, records: Sequence[Record]) -> None:
         """Returns once all are durable, in order; an error may leave some of them kept."""
+        ...
+
+    def records(self) -> AsyncGenerator[StoredRecord, None]:
+        """All that is kept now, oldest first; nothing where there is no place yet."""
         ...
 
     async def close(self) -> None:
@@ -43,125 +53,107 @@ class DeadLetters(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """One dead letter as it is kept. `place` names it: where its record was in the log."""
+
+    record: StoredRecord
+    reason: PoisonReason
+    kept_at_ms: int
+    state: State = "open"
+    decided_at: str | None = None
+
+    @property
+    def place(self) -> str:
+        """`topic/partition@offset`."""
+        return f"{self.record.topic}/{self.record.partition}@{self.record.offset}"
+
+
 def dead_letter_record(letter: DeadLetter, *, prefix: str, worker: str) -> Record:
-    """The record as it was, with headers that say why and whence it was put aside."""
+    """The record as it was, with headers that say why it is a dead letter, and where it was."""
     record = letter.record
     return Record(
         topic=dead_letter_topic(prefix, worker),
         key=record.key,
         value=record.value,
-        headers=(
-            *record.headers,
-            ("forebay_reason", letter.reason.encode()),
-            ("forebay_source_topic", record.topic.encode()),
-            ("forebay_source_partition", str(record.partition).encode()),
-            ("forebay_source_offset", str(record.offset).encode()),
-            ("forebay_worker", worker.encode()),
-        ),
+        headers=(*record.headers, (_REASON, letter.reason.encode()), *_origin(record, worker)),
     )
 
 
-class EmbeddedDeadLetters:
-    """An event log file of the worker's own: `dead-letters.<worker>.sqlite3`."""
-
-    def __init__(self, data_dir: Path, *, prefix: str, worker: str) -> None:
-        self._path = data_dir / f"dead-letters.{worker}.sqlite3"
-        self._prefix = prefix
-        self._worker = worker
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="forebay-dead-letters")
-        self._log: EventLog | None = None
-
-    async def open(self) -> None:
-        """Opens the file, making it if there is none."""
-        loop = asyncio.get_running_loop()
-        try:
-            self._log = await loop.run_in_executor(self._thread, self._open)
-        except (LogFileError, OSError) as error:
-            raise StartupError(f"dead letters cannot be kept: {error}") from error
-
-    async def keep(self, letters: Sequence[DeadLetter]) -> None:
-        """One commit for all."""
-        if self._log is None:
-            raise RuntimeError("the dead letters are not open")
-        records = [
-            dead_letter_record(letter, prefix=self._prefix, worker=self._worker)
-            for letter in letters
-        ]
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._log.append, records)
-
-    async def close(self) -> None:
-        """Closes the file."""
-        if self._log is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._log.close)
-        self._thread.shutdown()
-
-    def _open(self) -> EventLog:
-        return EventLog.open(self._path, max_bytes=_UNBOUNDED_BYTES)
-
-
-class KafkaDeadLetters:
-    """The topic `<prefix>.dlq.<worker>.v1`, made at the start with at most three replicas."""
-
-    def __init__(self, client_options: Mapping[str, Any], *, prefix: str, worker: str) -> None:
-        self._client_options = client_options
-        self._prefix = prefix
-        self._worker = worker
-        self._producer: AIOKafkaProducer | None = None
-
-    async def open(self) -> None:
-        """Makes the topic and connects."""
-        await retried(self._make_topic, KAFKA_RETRY)
-        self._producer = await retried(self._started_producer, KAFKA_RETRY)
-
-    async def keep(self, letters: Sequence[DeadLetter]) -> None:
-        """Waits for every in-sync replica of every letter."""
-        async with asyncio.timeout(ACK_TIMEOUT_S):
-            for letter in letters:
-                await self._send(
-                    dead_letter_record(letter, prefix=self._prefix, worker=self._worker)
-                )
-
-    async def close(self) -> None:
-        """Disconnects."""
-        if self._producer is not None:
-            await stop(self._producer)
-
-    async def _send(self, record: Record) -> None:
-        if self._producer is None:
-            raise RuntimeError("the dead letters are not open")
-        await self._producer.send_and_wait(
-            record.topic, value=record.value, key=record.key, headers=list(record.headers)
-        )
-
-    async def _make_topic(self) -> None:
-        async with admin_client(self._client_options) as admin:
-            brokers = len((await admin.describe_cluster())["brokers"])
-            topic = dead_letter_topic(self._prefix, self._worker)
-            await _create(admin, topic, replicas=min(3, brokers))
-
-    async def _started_producer(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            **self._client_options,
-            acks="all",
-            max_request_size=_MAX_RECORD_BYTES,
-            request_timeout_ms=int(ACK_TIMEOUT_S * 1000),
-        )
-        try:
-            await producer.start()
-        except BaseException:
-            await stop(producer)
-            raise
-        return producer
-
-
-async def _create(admin: AIOKafkaAdminClient, name: str, *, replicas: int) -> None:
-    configs = {"max.message.bytes": str(_MAX_RECORD_BYTES), "retention.ms": "-1"}
-    if replicas == 3:
-        configs["min.insync.replicas"] = "2"
-    topic = NewTopic(
-        name=name, num_partitions=1, replication_factor=replicas, topic_configs=configs
+def decision_record(
+    letter: Letter, decision: Decision, *, at: str, prefix: str, worker: str
+) -> Record:
+    """What was decided about a letter; `at` is RFC 3339."""
+    return Record(
+        topic=dead_letter_topic(prefix, worker),
+        key=letter.record.key,
+        value=orjson.dumps({"decision": decision, "at": at}),
+        headers=((_DECISION, decision.encode()), *_origin(letter.record, worker)),
     )
-    response = await admin.create_topics([topic])
-    for _, code, *_ in response.topic_errors:
-        if code and for_code(code) is not TopicAlreadyExistsError:
-            raise for_code(code)(f"topic {name} cannot be made")
+
+
+async def letters(kept: DeadLetters) -> tuple[Sequence[Letter], int]:
+    """Every letter once, with what was decided last, and how many records are no letters.
+
+    A letter that is kept again after a decision is open again.
+    """
+    found: dict[tuple[str, int, int], Letter] = {}
+    unreadable = 0
+    async with aclosing(kept.records()) as records:
+        async for record in records:
+            headers = {name: value.decode(errors="replace") for name, value in record.headers}
+            try:
+                place = (headers[_TOPIC], int(headers[_PARTITION]), int(headers[_OFFSET]))
+                if _DECISION in headers:
+                    _decide(found, place, record, headers[_DECISION])
+                else:
+                    found[place] = _letter(record, headers, place)
+            except (KeyError, ValueError, orjson.JSONDecodeError):
+                unreadable += 1
+    return list(found.values()), unreadable
+
+
+def _letter(
+    record: StoredRecord, headers: Mapping[str, str], place: tuple[str, int, int]
+) -> Letter:
+    reason = headers[_REASON]
+    if reason not in get_args(PoisonReason):
+        raise ValueError(reason)
+    topic, partition, offset = place
+    original = msgspec.structs.replace(
+        record,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        headers=tuple((name, value) for name, value in record.headers if name not in _OURS),
+        damaged=record.damaged or reason == "damaged",
+    )
+    return Letter(record=original, reason=reason, kept_at_ms=record.timestamp_ms)  # type: ignore[arg-type]
+
+
+def _decide(
+    found: dict[tuple[str, int, int], Letter],
+    place: tuple[str, int, int],
+    record: StoredRecord,
+    decision: str,
+) -> None:
+    if decision not in get_args(Decision):
+        raise ValueError(decision)
+    letter = found[place]
+    found[place] = Letter(
+        record=letter.record,
+        reason=letter.reason,
+        kept_at_ms=letter.kept_at_ms,
+        state=decision,  # type: ignore[arg-type]
+        decided_at=str(orjson.loads(record.value)["at"]),
+    )
+
+
+def _origin(record: StoredRecord, worker: str) -> tuple[tuple[str, bytes], ...]:
+    # of a damaged record the topic may be no text at all
+    return (
+        (_TOPIC, record.topic.encode(errors="backslashreplace")),
+        (_PARTITION, str(record.partition).encode()),
+        (_OFFSET, str(record.offset).encode()),
+        (_WORKER, worker.encode()),
+    )

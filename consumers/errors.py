@@ -1,14 +1,14 @@
 """Everything that may go wrong on a record's path, and what becomes of it.
 
-`Poison` is put aside and the worker goes on. `SinkBusy` is waited out with the same batch. All
-others end the worker; what it had not written comes again when it is started next.
+`Poison` becomes a dead letter and the worker goes on. After `SinkBusy` the same batch is tried
+again. All others end the worker; what it had not written comes again when it is started next.
 """
 
 from consumers.values import Partition, PoisonReason
 
 
 class Poison(Exception):
-    """The record can never be read, so it becomes a dead letter."""
+    """The record can have no rows, so it becomes a dead letter."""
 
     def __init__(self, reason: PoisonReason) -> None:
         super().__init__(reason)
@@ -19,18 +19,22 @@ class SinkBusy(Exception):
     """Somebody else has the store for the moment; nothing was written."""
 
 
+class WorkerRunning(Exception):
+    """The worker has the store, and would undo what is to be changed."""
+
+
 class StartupError(Exception):
     """The worker cannot begin; the text tells the operator what to change, in one line."""
 
 
 class TooManyPoisons(Exception):
-    """So many records in a row are unreadable that the fault is rather ours than theirs."""
+    """So many records in a row have no rows that the fault is rather ours than theirs."""
 
     def __init__(self, count: int, example: str) -> None:
         super().__init__(
-            f"{count} records in a row cannot be read, the last of them {example}; nothing of "
-            "them was put aside. Is a newer release writing, or does another program write to "
-            "these topics?"
+            f"{count} records in a row cannot be made rows of, the last of them {example}; those "
+            "since the last batch are no dead letters yet and come again. Is a newer release "
+            "writing, or does another program write to these topics?"
         )
 
 
@@ -41,6 +45,12 @@ class OffsetOutOfRange(Exception):
         super().__init__(
             f"{partition.topic}/{partition.number}: the tables are complete up to offset {stored}, "
             f"but the log holds {first} up to {next_}. Records were removed before they were "
-            "written, or this is another log. To go on with what is there, delete this "
-            "partition's row from forebay_offsets"
+            "written, or this is another log. To go on with what is there, run "
+            f"`{_reset_command(partition)}`"
         )
+
+
+def _reset_command(partition: Partition) -> str:
+    where = f" --topic {partition.topic} --partition {partition.number}"
+    # the embedded log has one sequence of offsets for all its topics
+    return f"forebay-consumers offsets reset --to earliest{'' if partition.is_all else where}"

@@ -8,6 +8,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from consumers.values import PoisonReason
 from ingest.shared.registry import new_registry
 
+END_OF_LOG = "end of the log"
+"""The background task that keeps the lag true while nobody polls."""
+
 _WRITE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -30,9 +33,16 @@ class Metrics:
         )
         self._busy = self._counter("sink_busy", "Writes that found the store taken.")
         self._rows = self._counter("rows_written", "Rows that were new to a table.", "table")
-        self._letters = self._counter("dead_letters", "Records that cannot be read.", "reason")
+        self._letters = self._counter("dead_letters", "Records without rows.", "reason")
         for reason in get_args(PoisonReason):
             self._letters.labels(worker, reason)  # an alert on growth needs the zero before it
+        self._restarts = Counter(
+            "forebay_background_restarts",
+            "Background tasks that ended with an error and were started again.",
+            ["task"],
+            registry=self.registry,
+        )
+        self._restarts.labels(END_OF_LOG)
         self._write_seconds = Histogram(
             "forebay_sink_write_seconds",
             "Time to write one batch, waiting for a busy store included.",
@@ -57,13 +67,17 @@ class Metrics:
         for table, count in rows.items():
             self._rows.labels(self._worker, table).inc(count)
 
-    def put_aside(self, reason: PoisonReason) -> None:
+    def dead_lettered(self, reason: PoisonReason) -> None:
         """A dead letter is durable."""
         self._letters.labels(self._worker, reason).inc()
 
     def dropped(self) -> None:
         """A batch was given up after a rebalance."""
         self._dropped.labels(self._worker).inc()
+
+    def background_restarted(self, task: str) -> None:
+        """A background task ended with an error and is started again."""
+        self._restarts.labels(task).inc()
 
     def sink_was_busy(self) -> None:
         """A write found the store taken."""

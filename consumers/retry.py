@@ -1,4 +1,4 @@
-"""Trying again while something outside is not there for the moment."""
+"""Retry with backoff while something outside cannot be had for the moment."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,6 +7,9 @@ from typing import TypeVar
 
 import structlog
 
+from consumers.errors import SinkBusy
+from ingest.shared.kafka.clients import KafkaUnreachable
+
 Result = TypeVar("Result")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -14,15 +17,32 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Which errors are waited out, at what pace, and when that is worth a warning.
+    """Which errors are retried, after which pauses, and when that is worth a warning.
 
-    A warning comes every `warn_after_s`.
+    The pause doubles up to `longest_pause_s`; a warning comes every `warn_after_s`.
     """
 
     over: tuple[type[Exception], ...]
     waiting_for: str
     pause_s: float
+    longest_pause_s: float
     warn_after_s: float
+
+
+SINK_RETRY = Retry(
+    over=(SinkBusy,),
+    waiting_for="the store to be free",
+    pause_s=0.05,
+    longest_pause_s=0.05,
+    warn_after_s=10.0,
+)
+KAFKA_RETRY = Retry(
+    over=(KafkaUnreachable,),
+    waiting_for="Kafka to answer",
+    pause_s=0.5,
+    longest_pause_s=10.0,
+    warn_after_s=5.0,
+)
 
 
 async def retried(
@@ -34,6 +54,7 @@ async def retried(
     """The call's result, once it gives one; other errors are passed on. Waits without end."""
     clock = asyncio.get_running_loop().time
     began = warned_at = clock()
+    pause_s = retry.pause_s
     while True:
         try:
             return await call()
@@ -47,4 +68,5 @@ async def retried(
                     waited_s=round(warned_at - began, 1),
                     error=str(error) or type(error).__name__,
                 )
-        await asyncio.sleep(retry.pause_s)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, retry.longest_pause_s)

@@ -7,15 +7,20 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from consumers.sinks.duckdb import database_name
-from ingest.shared.environment import EnvironmentSettings, Section, variables
-from ingest.shared.sections import KafkaSettings, LogSettings, TopicsSettings
+from consumers.sinks.duckdb_file import database_name
+from ingest.shared.environment import EnvironmentSettings, Section
+from ingest.shared.sections import (
+    KafkaSettings,
+    LogSettings,
+    TopicsSettings,
+    sections_of,
+    settings_of,
+)
 
 # pydantic's own, deprecated BaseModel.schema() is never called here, so the name is free for ours
 warnings.filterwarnings("ignore", message='Field name "schema" in "StoreSettings" shadows')
 
 _DUCKDB_URL = re.compile(r"duckdb:///(?P<path>[^?#]+)")
-_OF_INGEST_ALONE = "FOREBAY_TENANTS_FILE"
 
 
 class StoreSettings(Section):
@@ -66,21 +71,13 @@ class WorkerSettings(Section):
 class Settings(EnvironmentSettings):
     """All that `FOREBAY_*` may say to a consumer."""
 
-    foreign_sections: ClassVar[frozenset[str]] = frozenset(
-        {"http", "admin", "live_events", "verify", "quarantine", "eventlog", "publish"}
-    )
+    foreign_sections: ClassVar[frozenset[str]] = sections_of("ingest")
+    foreign_settings: ClassVar[frozenset[str]] = settings_of("ingest")
 
     data_dir: Path = Path("data")
-    tenants_file: Path | None = None
-    """Read by the receiver alone; named here because both programs may share an environment."""
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     topics: TopicsSettings = Field(default_factory=TopicsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
-
-
-def shown(settings: Settings) -> dict[str, object]:
-    """What `config show` shows: every variable that we read, secrets hidden."""
-    return {k: v for k, v in variables(settings).items() if k != _OF_INGEST_ALONE}

@@ -10,11 +10,11 @@ from typing import Any
 
 from consumers import columns
 from consumers.values import Row
-from ingest.contract.tables import MAX_UNKNOWN_FIELDS, ColumnType, column_names, twin
+from ingest.contract.tables import MAX_UNKNOWN_FIELDS, ColumnType, column_names, text_column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class TableColumns:
     """What a table has: its columns, and the columns of its unknown fields by these.
 
     The type of a column is None if it is none of ours: then the store is to convert.
@@ -25,7 +25,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Laid:
+class FittedRows:
     """What to write: columns that the rows need, rows by column, and columns newly given."""
 
     columns: Mapping[str, ColumnType]
@@ -33,42 +33,44 @@ class Laid:
     new_fields: Mapping[str, str]
 
 
-def laid_out(rows: Sequence[Row], layout: Layout) -> Laid:
+def fitted_rows(rows: Sequence[Row], table: TableColumns) -> FittedRows:
     """One table's rows as the table can hold them.
 
-    A column that the table has keeps its type: what does not fit goes to the `__text` twin.
+    A column that the table has keeps its type: what does not fit goes to its `__text` column.
     """
-    declared = {name: kind for row in rows for name, kind in row.columns.items()}
-    fields = _named(rows, declared, layout)
-    needed = declared | _unknown_columns(rows, fields, layout)
-    kinds = {name: layout.columns.get(name) or kind for name, kind in needed.items()}
+    declared: dict[str, ColumnType] = {}
+    for columns_ in {id(row.columns): row.columns for row in rows}.values():
+        declared |= columns_  # rows of one shape share one mapping
+    fields = _named(rows, declared, table)
+    needed = declared | _unknown_columns(rows, fields, table)
+    kinds = {name: table.columns.get(name) or kind for name, kind in needed.items()}
     values = [_held(row, fields, kinds) for row in rows]
-    twins = {name: "TEXT" for row in values for name in row if name not in kinds}
-    return Laid(
-        columns={**kinds, **dict.fromkeys(twins, "TEXT")},
+    texts = {name: "TEXT" for row in values for name in row if name not in kinds}
+    return FittedRows(
+        columns={**kinds, **dict.fromkeys(texts, "TEXT")},
         rows=values,
-        new_fields={n: c for n, c in fields.items() if layout.fields.get(n) != c},
+        new_fields={n: c for n, c in fields.items() if table.fields.get(n) != c},
     )
 
 
 def _named(
-    rows: Iterable[Row], declared: Mapping[str, ColumnType], layout: Layout
+    rows: Iterable[Row], declared: Mapping[str, ColumnType], table: TableColumns
 ) -> Mapping[str, str]:
     """The columns of all unknown fields that have one, in the order of their first coming."""
     # the catalogue may have learnt of a field whose name one of these has
-    taken = declared.keys() | set(map(twin, declared))
-    kept = {n: c for n, c in layout.fields.items() if not {c, twin(c)} & taken}
+    taken = declared.keys() | set(map(text_column, declared))
+    kept = {n: c for n, c in table.fields.items() if not {c, text_column(c)} & taken}
     wanted = {n: None for row in rows for n, v in row.unknown.items() if v is not None}
     room = MAX_UNKNOWN_FIELDS - len(kept)
     new = [name for name in wanted if name not in kept][: max(room, 0)]
     if not new:
         return kept
-    used = {*taken, *layout.columns, *kept.values(), *map(twin, kept.values())}
+    used = {*taken, *table.columns, *kept.values(), *map(text_column, kept.values())}
     return kept | column_names(new, taken=used)
 
 
 def _unknown_columns(
-    rows: Iterable[Row], fields: Mapping[str, str], layout: Layout
+    rows: Iterable[Row], fields: Mapping[str, str], table: TableColumns
 ) -> dict[str, ColumnType]:
     """The columns that these rows need for unknown fields; the first value decides on a type."""
     needed: dict[str, ColumnType] = {}
@@ -91,7 +93,7 @@ def _held(
         try:
             values[name] = columns.fit_again(value, was, kinds[name])
         except columns.Misfit:
-            values[twin(name)] = columns.as_text_again(value, was)
+            values[text_column(name)] = columns.as_text_again(value, was)
     for name, value in row.unknown.items():
         if value is None or name not in fields:
             continue
@@ -99,5 +101,5 @@ def _held(
         try:
             values[column] = columns.fit(value, kinds[column])
         except columns.Misfit:
-            values[twin(column)] = columns.as_text(value)
+            values[text_column(column)] = columns.as_text(value)
     return values

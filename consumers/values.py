@@ -1,14 +1,15 @@
 """The values that go from stage to stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from ingest.contract.envelope import Envelope
 from ingest.contract.record import StoredRecord
 from ingest.contract.tables import ColumnType
 
-PoisonReason = Literal["damaged", "not_an_envelope"]
-"""Why a record cannot be read; also a metric label and a header of the dead letter."""
+PoisonReason = Literal["damaged", "not_an_envelope", "projection_failed"]
+"""Why a record has no rows; also a metric label and a header of the dead letter."""
 
 
 class Partition(NamedTuple):
@@ -16,6 +17,14 @@ class Partition(NamedTuple):
 
     topic: str
     number: int
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it stands for a log that has one sequence of offsets for all topics."""
+        return self == ALL_TOPICS
+
+
+ALL_TOPICS = Partition("(all topics)", 0)
 
 
 NextOffsets = Mapping[Partition, int]
@@ -52,9 +61,13 @@ class Row:
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
+Projection = Callable[[Envelope], Iterable[Row]]
+"""Envelope to rows, pure."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A record that cannot be read, and why."""
+    """A record that has no rows, and why."""
 
     record: StoredRecord
     reason: PoisonReason

@@ -2,26 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from consumers.batch import Batch, BatchBuilder
 from consumers.dead_letter import DeadLetters
-from consumers.decoder import read_envelope
-from consumers.errors import Poison, SinkBusy, TooManyPoisons
+from consumers.decoder import read_rows
+from consumers.errors import Poison, TooManyPoisons
 from consumers.metrics import Metrics
-from consumers.retry import Retry, retried
+from consumers.retry import SINK_RETRY, retried
 from consumers.sinks.base import Sink
 from consumers.sources.base import Source
-from consumers.values import DeadLetter, Row
-from ingest.contract.envelope import Envelope
-from ingest.contract.record import StoredRecord
-
-SINK_RETRY = Retry(
-    over=(SinkBusy,), waiting_for="the store to be free", pause_s=0.05, warn_after_s=10.0
-)
+from consumers.values import DeadLetter, Projection
+from ingest.contract.record import Record, StoredRecord
+from ingest.shared.logs import place_of
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -34,7 +30,7 @@ class _Outdated(Exception):
 class Limits:
     """When a batch is written: once its first record has waited, or it is full.
 
-    `max_poisons` unreadable records in a row stop the worker.
+    `max_poisons` records in a row that no rows can be made of stop the worker.
     """
 
     flush_interval_s: float = 0.5
@@ -44,7 +40,7 @@ class Limits:
 
 
 class Worker:
-    """Carries records from one source to one sink, for ever."""
+    """Carries records from one source to one sink until it is stopped."""
 
     def __init__(
         self,
@@ -52,7 +48,8 @@ class Worker:
         source: Source,
         sink: Sink,
         dead_letters: DeadLetters,
-        project: Callable[[Envelope], Iterable[Row]],
+        dead_letter_record: Callable[[DeadLetter], Record],
+        project: Projection,
         metrics: Metrics,
         limits: Limits,
         unix_s: Callable[[], float] = time.time,
@@ -60,11 +57,12 @@ class Worker:
         self._source = source
         self._sink = sink
         self._dead_letters = dead_letters
+        self._dead_letter_record = dead_letter_record
         self._project = project
         self._metrics = metrics
         self._limits = limits
         self._unix_s = unix_s
-        self._commits = self._new_batch(epoch=0)
+        self._next_batch = self._new_batch(epoch=0)
         self._flush_at: float | None = None
         self._poisons_in_a_row = 0
         self._busy_since_s: float | None = None
@@ -88,7 +86,7 @@ class Worker:
             self._drop_what_is_outdated()
             for record in polled.records:
                 self._take(record)
-            self._commits.cover(polled.next_offsets)
+            self._next_batch.cover(polled.next_offsets)
             if self._is_due():
                 await self._flush()
         await self._flush()
@@ -102,53 +100,60 @@ class Worker:
 
     def lag_records(self) -> float:
         """Records that the log was seen to hold and the tables do not."""
-        waiting = self._commits.record_count
+        waiting = self._next_batch.record_count
         return waiting + (self._source.lag_records if self.is_reading else 0)
 
     def lag_seconds(self) -> float:
         """Age of the oldest record that waits to be written; 0 where none does."""
-        oldest_ms = self._commits.oldest_ms
+        oldest_ms = self._next_batch.oldest_ms
         return 0.0 if oldest_ms is None else max(0.0, self._unix_s() - oldest_ms / 1000)
 
     def _take(self, record: StoredRecord) -> None:
         self._metrics.read(1)
-        self._commits.weigh(value_bytes=len(record.value), timestamp_ms=record.timestamp_ms)
+        self._next_batch.weigh(value_bytes=len(record.value), timestamp_ms=record.timestamp_ms)
         try:
-            envelope = read_envelope(record)
+            rows = read_rows(record, self._project)
         except Poison as poison:
-            self._put_aside(DeadLetter(record=record, reason=poison.reason))
+            self._dead_letter(DeadLetter(record=record, reason=poison.reason), poison)
         else:
-            self._commits.add(self._project(envelope))
+            self._next_batch.add(rows)
             self._poisons_in_a_row = 0
 
-    def _put_aside(self, letter: DeadLetter) -> None:
+    def _dead_letter(self, letter: DeadLetter, poison: Poison) -> None:
         place = f"{letter.record.topic}/{letter.record.partition}@{letter.record.offset}"
         self._poisons_in_a_row += 1
         if self._poisons_in_a_row >= self._limits.max_poisons:
             raise TooManyPoisons(self._poisons_in_a_row, f"{place} ({letter.reason})")
-        log.warning("a record cannot be read", record=place, reason=letter.reason)
-        self._commits.put_aside(letter)
+        log.warning(
+            "record made a dead letter; see `forebay-consumers dlq list`",
+            record=place,
+            reason=letter.reason,
+            at=place_of(poison.__cause__) if poison.__cause__ else None,
+        )
+        self._next_batch.add_dead_letter(letter)
 
     async def _flush(self) -> None:
-        """Dead letters, then rows and offsets, then the log is told: each may be repeated."""
+        """Dead letters, then rows and offsets, then the source: each step may be repeated."""
         self._flush_at = None
-        if self._commits.is_empty:
+        if self._next_batch.is_empty:
             return
-        batch = self._commits.freeze(self._source.source_id)
+        batch = self._next_batch.freeze(self._source.source_id)
         try:
             await self._keep_dead_letters(batch)
             await self._write(batch)
         except _Outdated:
             self._drop_what_is_outdated()
             return
-        self._commits = self._new_batch(epoch=batch.epoch)
+        self._next_batch = self._new_batch(epoch=batch.epoch)
         await self._source.commit(batch.next_offsets)
 
     async def _keep_dead_letters(self, batch: Batch) -> None:
         if batch.dead_letters:
-            await self._dead_letters.keep(batch.dead_letters)
+            await self._dead_letters.append(
+                [self._dead_letter_record(letter) for letter in batch.dead_letters]
+            )
             for letter in batch.dead_letters:
-                self._metrics.put_aside(letter.reason)
+                self._metrics.dead_lettered(letter.reason)
 
     async def _write(self, batch: Batch) -> None:
         began = time.monotonic()
@@ -169,11 +174,11 @@ class Worker:
         self._metrics.sink_was_busy()
 
     def _drop_what_is_outdated(self) -> None:
-        """After a rebalance, what was gathered may be another worker's, or will come again."""
-        if self._commits.epoch != self._source.epoch:
-            if not self._commits.is_empty:
+        """After a rebalance, what was read may be another worker's, or will come again."""
+        if self._next_batch.epoch != self._source.epoch:
+            if not self._next_batch.is_empty:
                 self._metrics.dropped()
-            self._commits = self._new_batch(epoch=self._source.epoch)
+            self._next_batch = self._new_batch(epoch=self._source.epoch)
             self._flush_at = None
 
     def _until_flush_s(self) -> float:
@@ -182,11 +187,11 @@ class Worker:
         return max(0.0, self._flush_at - time.monotonic())
 
     def _is_due(self) -> bool:
-        if self._commits.is_empty:
+        if self._next_batch.is_empty:
             return False
         if self._flush_at is None:
             self._flush_at = time.monotonic() + self._limits.flush_interval_s
-        return self._commits.is_full or time.monotonic() >= self._flush_at
+        return self._next_batch.is_full or time.monotonic() >= self._flush_at
 
     def _new_batch(self, *, epoch: int) -> BatchBuilder:
         return BatchBuilder(

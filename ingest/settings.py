@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, model_validator
 
 from ingest.shared.environment import EnvironmentSettings, Section
-from ingest.shared.sections import KafkaSettings, LogSettings, TopicsSettings
+from ingest.shared.sections import KafkaSettings, LogSettings, TopicsSettings, sections_of
 from ingest.verifying.key_url import key_set_url
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -102,7 +102,7 @@ class EventlogSettings(Section):
 class Settings(EnvironmentSettings):
     """Every setting of `forebay-ingest`: `FOREBAY_<SECTION>__<KEY>`."""
 
-    foreign_sections: ClassVar[frozenset[str]] = frozenset({"store", "worker"})
+    foreign_sections: ClassVar[frozenset[str]] = sections_of("consumers")
 
     data_dir: Path = Path("data")
     tenants_file: Path | None = None

@@ -4,16 +4,14 @@
 one kind of table. Every projection takes any envelope and gives no, one or more rows for it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from consumers.projections.course_copies import course_copy_rows
 from consumers.projections.events import event_rows
 from consumers.projections.typed import TypedTables
-from consumers.values import Row
+from consumers.values import Projection, Row
 from ingest.contract.catalogue import Catalogue
 from ingest.contract.envelope import Envelope
-
-Projection = Callable[[Envelope], Iterable[Row]]
 
 
 def all_tables(catalogue: Catalogue) -> Projection:

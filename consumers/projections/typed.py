@@ -16,7 +16,7 @@ from consumers.projections import head
 from consumers.values import Row
 from ingest.contract.catalogue import Catalogue, FieldType
 from ingest.contract.envelope import Envelope
-from ingest.contract.tables import TYPED_HEAD, ColumnType, caliper_table, twin, typed_columns
+from ingest.contract.tables import TYPED_HEAD, ColumnType, caliper_table, text_column, typed_columns
 
 
 class TypedTables:
@@ -59,22 +59,22 @@ class _Shape:
     def row(self, envelope: Envelope) -> Row:
         actor_id = columns.fit_or_null(envelope.metadata.get("user_id"), "TEXT")
         values = head.head(envelope) | {"actor_id": actor_id}
-        twins: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for field, (name, kind) in self.fields.items():
             value = envelope.body.get(field)
             try:
                 values[name] = columns.fit(value, kind)
             except columns.Misfit:
-                twins[twin(name)] = columns.as_text(value)
+                texts[text_column(name)] = columns.as_text(value)
         return Row(
             table=self.table,
-            columns=self._columns_with(twins),
-            values=values | twins,
+            columns=self._columns_with(texts),
+            values=values | texts,
             repeats_keep_time=head.repeats_keep_time(envelope),
             unknown={n: v for n, v in envelope.body.items() if n not in self.fields},
         )
 
-    def _columns_with(self, twins: Mapping[str, Any]) -> Mapping[str, ColumnType]:
-        if not twins:
+    def _columns_with(self, texts: Mapping[str, Any]) -> Mapping[str, ColumnType]:
+        if not texts:
             return self.columns
-        return {**self.columns, **dict.fromkeys(twins, "TEXT")}
+        return {**self.columns, **dict.fromkeys(texts, "TEXT")}

@@ -30,3 +30,18 @@ class Sink(Protocol):
     async def close(self) -> None:
         """Lets go of the store. Must be called once, even if `open` failed."""
         ...
+
+
+class OffsetStore(Protocol):
+    """What a sink lets operators do with this worker's offsets."""
+
+    async def all_offsets(self) -> Mapping[str, NextOffsets]:
+        """By source id. Raises SinkBusy."""
+        ...
+
+    async def replace_offsets(self, source_id: str, offsets: NextOffsets) -> None:
+        """From now on these are all that is stored for the source.
+
+        Raises WorkerRunning while a sink of this worker is open, or SinkBusy.
+        """
+        ...

@@ -8,19 +8,29 @@ for at least as long, which is when others may look.
 # ruff: noqa: S608  (the only names put into SQL are quoted: our tables, and the catalogue's)
 
 import asyncio
+import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import BinaryIO, TypeVar
 
 import duckdb
-import pyarrow as pa
 
 from consumers.batch import Batch
-from consumers.errors import SinkBusy, StartupError
-from consumers.unknown_fields import Layout, laid_out
+from consumers.errors import SinkBusy, StartupError, WorkerRunning
+from consumers.sinks import duckdb_file
+from consumers.sinks.duckdb_file import (
+    INCOMING,
+    Connection,
+    Tables,
+    all_columns,
+    incoming,
+    quoted,
+)
+from consumers.sinks.duckdb_ids import Ids, Known, bounds, in_ranges, ranges
+from consumers.unknown_fields import TableColumns, fitted_rows
 from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
 
@@ -40,30 +50,6 @@ _FIELD_COLUMNS: Mapping[str, ColumnType] = {
     "field": "TEXT",
     "column_name": "TEXT",
 }
-_TYPES: Mapping[str, ColumnType] = {
-    "VARCHAR": "TEXT",
-    "BIGINT": "BIGINT",
-    "DOUBLE": "DOUBLE",
-    "BOOLEAN": "BOOLEAN",
-    "TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ",
-    "JSON": "JSON",
-}
-_ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
-    "TEXT": pa.string(),
-    "BIGINT": pa.int64(),
-    "DOUBLE": pa.float64(),
-    "BOOLEAN": pa.bool_(),
-    "TIMESTAMPTZ": pa.timestamp("us", tz="UTC"),
-    "JSON": pa.string(),
-}
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "threads": 2,  # more only cost time at each opening: batches are small
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-}
-_LOCKED = "Could not set lock on file"
-_INCOMING = "forebay_incoming"
-
 Result = TypeVar("Result")
 
 
@@ -84,11 +70,15 @@ class DuckDBSink:
         self._first_tables = first_tables
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forebay-duckdb")
         self._closed_until = 0.0
+        self._running: BinaryIO | None = None
+        self._tables = Tables(schema)
+        self._ids = Ids(self._tables)
 
     async def open(self) -> None:
-        """Makes the file, the schema and the first tables."""
+        """Makes the file, the schema and the first tables, and says that the worker runs."""
         try:
             await self._in_thread(self._create)
+            self._running = self._locked(fcntl.LOCK_SH)
         except (duckdb.Error, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise StartupError(f"the store {self._path} cannot be written: {reason}") from error
@@ -102,9 +92,38 @@ class DuckDBSink:
         await asyncio.sleep(max(0.0, self._closed_until - monotonic()))
         return await self._in_thread(lambda: self._write(batch))
 
+    async def all_offsets(self) -> Mapping[str, NextOffsets]:
+        """Reads the offsets table; none if there is no file yet."""
+        return await self._in_thread(self._read_all_offsets) if self._path.exists() else {}
+
+    async def replace_offsets(self, source_id: str, offsets: NextOffsets) -> None:
+        """Writes the offsets table."""
+        await self._in_thread(self._create)
+        with self._locked(fcntl.LOCK_EX):
+            await self._in_thread(lambda: self._replace_offsets(source_id, offsets))
+
     async def close(self) -> None:
         """Waits for a write that is under way; the file is closed after it as after every one."""
         await asyncio.to_thread(self._thread.shutdown)
+        if self._running is not None:
+            self._running.close()
+
+    def _locked(self, kind: int) -> BinaryIO:
+        """A lock of this worker's, shared while it runs, until the file is closed.
+
+        Raises SinkBusy where a running worker is to wait, WorkerRunning where it is in the way.
+        """
+        file = self._path.with_name(f"{self._path.name}.{self._worker}.lock").open("wb")
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            if kind == fcntl.LOCK_SH:
+                raise SinkBusy("the worker's offsets are being replaced") from None
+            raise WorkerRunning(
+                f"the worker {self._worker!r} is running on {self._path}: stop it first"
+            ) from None
+        return file
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
@@ -112,101 +131,147 @@ class DuckDBSink:
     def _create(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._transaction() as connection:
-            connection.execute(f"create schema if not exists {_quoted(self._schema)}")
-            _ensure(connection, self._table(OFFSETS_TABLE), _OFFSET_COLUMNS)
-            _ensure(connection, self._table(FIELDS_TABLE), _FIELD_COLUMNS)
-            for name, columns in self._first_tables.items():
-                _ensure(connection, self._table(name), columns)
+            connection.execute(f"create schema if not exists {quoted(self._schema)}")
+            self._tables.look(connection)
+            tables = {OFFSETS_TABLE: _OFFSET_COLUMNS, FIELDS_TABLE: _FIELD_COLUMNS}
+            for name, columns in {**tables, **self._first_tables}.items():
+                self._tables.ensure(connection, name, columns)
+            self._ids.ensure(connection)
 
     def _read_offsets(self, source_id: str) -> NextOffsets:
         with self._transaction() as connection:
             rows = connection.execute(
-                f"select topic, partition, next_offset from {self._table(OFFSETS_TABLE)}"
+                f"select topic, partition, next_offset from {self._tables.path(OFFSETS_TABLE)}"
                 " where worker = ? and source_id = ?",
                 [self._worker, source_id],
             ).fetchall()
         return {Partition(topic, number): offset for topic, number, offset in rows}
 
+    def _read_all_offsets(self) -> Mapping[str, NextOffsets]:
+        found: dict[str, dict[Partition, int]] = {}
+        with self._transaction() as connection:
+            self._tables.look(connection)
+            if OFFSETS_TABLE not in self._tables.columns:
+                return {}
+            rows = connection.execute(
+                f"select source_id, topic, partition, next_offset"
+                f" from {self._tables.path(OFFSETS_TABLE)} where worker = ? order by all",
+                [self._worker],
+            ).fetchall()
+        for source_id, topic, number, offset in rows:
+            found.setdefault(source_id, {})[Partition(topic, number)] = offset
+        return found
+
+    def _replace_offsets(self, source_id: str, offsets: NextOffsets) -> None:
+        with self._transaction() as connection:
+            connection.execute(
+                f"delete from {self._tables.path(OFFSETS_TABLE)}"
+                " where worker = ? and source_id = ?",
+                [self._worker, source_id],
+            ).fetchall()
+            self._write_offsets(connection, source_id, offsets)
+
     def _write(self, batch: Batch) -> dict[str, int]:
         with self._transaction() as connection:
+            self._tables.look(connection)
+            self._ids.ensure(connection)
+            known = self._ids.known(connection, batch)
             fields = self._read_fields(connection) if _has_unknown(batch) else {}
             written = {
-                name: self._write_rows(connection, name, rows, fields.get(name, {}))
+                name: self._write_rows(connection, name, rows, fields.get(name, {}), known)
                 for name, rows in batch.tables.items()
             }
-            self._write_offsets(connection, batch)
+            self._ids.add(connection, batch, known)
+            self._write_offsets(connection, batch.source_id, batch.next_offsets)
         return written
 
     def _write_rows(
         self,
-        connection: duckdb.DuckDBPyConnection,
+        connection: Connection,
         name: str,
         rows: Sequence[Row],
         fields: Mapping[str, str],
+        known: Known,
     ) -> int:
-        table = self._table(name)
-        present = _ensure(connection, table, {n: k for row in rows for n, k in row.columns.items()})
-        laid = laid_out(rows, Layout(columns=present, fields=fields))
-        _add(connection, table, {n: laid.columns[n] for n in laid.columns if n not in present})
-        self._write_fields(connection, name, laid.new_fields)
-        by_bound: dict[bool, list[Mapping[str, Any]]] = {}
-        for row, values in zip(rows, laid.rows, strict=True):
-            by_bound.setdefault(row.repeats_keep_time, []).append(values)
-        return sum(
-            _insert_new(connection, table, laid.columns, group, bounded=bounded)
-            for bounded, group in by_bound.items()
-        )
+        present = self._tables.ensure(connection, name, all_columns([row.columns for row in rows]))
+        there = self._rows_there(connection, name, [r for r in rows if _id(r) in known], known)
+        new = [row for row in rows if _id(row) not in there]
+        if not new:
+            return 0
+        fitted = fitted_rows(new, TableColumns(columns=present, fields=fields))
+        self._tables.ensure(connection, name, fitted.columns)
+        self._write_fields(connection, name, fitted.new_fields)
+        with incoming(connection, fitted.columns, fitted.rows):
+            connection.execute(
+                f"insert into {self._tables.path(name)} by name select * from {INCOMING}"
+            ).fetchall()
+        return len(new)
 
-    def _read_fields(self, connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-        table = self._table(FIELDS_TABLE)
-        _ensure(connection, table, _FIELD_COLUMNS)
+    def _rows_there(
+        self, connection: Connection, name: str, rows: Sequence[Row], known: Known
+    ) -> frozenset[str]:
+        """Ids of these rows that the table has; looks at their own times only where it can."""
+        if not rows:
+            return frozenset()
+        keep_time = all(known[_id(row)] for row in rows)
+        times = ranges(row.values["event_time"] for row in rows) if keep_time else []
+        with incoming(connection, {"event_id": "TEXT"}, [row.values for row in rows]):
+            found = connection.execute(
+                f"select event_id from (select event_id from {self._tables.path(name)}"
+                f" where {in_ranges('event_time', times) if keep_time else 'true'})"
+                f" semi join {INCOMING} using (event_id)",
+                bounds(times),
+            ).fetchall()
+        return frozenset(event_id for (event_id,) in found)
+
+    def _read_fields(self, connection: Connection) -> dict[str, dict[str, str]]:
+        table = self._tables.path(FIELDS_TABLE)
+        self._tables.ensure(connection, FIELDS_TABLE, _FIELD_COLUMNS)
         fields: dict[str, dict[str, str]] = {}
         found = connection.execute(f"select table_name, field, column_name from {table}")
         for name, field, column in found.fetchall():
             fields.setdefault(name, {})[field] = column
         return fields
 
-    def _write_fields(
-        self, connection: duckdb.DuckDBPyConnection, name: str, fields: Mapping[str, str]
-    ) -> None:
-        table = self._table(FIELDS_TABLE)
+    def _write_fields(self, connection: Connection, name: str, fields: Mapping[str, str]) -> None:
+        table = self._tables.path(FIELDS_TABLE)
         for field, column in fields.items():
             connection.execute(
                 f"delete from {table} where table_name = ? and field = ?", [name, field]
             ).fetchall()
             connection.execute(f"insert into {table} values (?, ?, ?)", [name, field, column])
 
-    def _write_offsets(self, connection: duckdb.DuckDBPyConnection, batch: Batch) -> None:
+    def _write_offsets(self, connection: Connection, source_id: str, offsets: NextOffsets) -> None:
         rows = [
             {
                 "worker": self._worker,
-                "source_id": batch.source_id,
+                "source_id": source_id,
                 "topic": partition.topic,
                 "partition": partition.number,
                 "next_offset": offset,
             }
-            for partition, offset in batch.next_offsets.items()
+            for partition, offset in offsets.items()
         ]
-        table = self._table(OFFSETS_TABLE)
-        with _incoming(connection, _OFFSET_COLUMNS, rows):
+        table = self._tables.path(OFFSETS_TABLE)
+        with incoming(connection, _OFFSET_COLUMNS, rows):
             connection.execute(
                 # a worker that was stopped for long and woke up must not take the offsets back
                 f"update {table} as stored set next_offset = new.next_offset"
-                f" from {_INCOMING} as new"
+                f" from {INCOMING} as new"
                 " where stored.worker = new.worker and stored.source_id = new.source_id"
                 " and stored.topic = new.topic and stored.partition = new.partition"
                 " and stored.next_offset < new.next_offset"
             ).fetchall()
             connection.execute(
-                f"insert into {table} by name select * from {_INCOMING}"
+                f"insert into {table} by name select * from {INCOMING}"
                 f" anti join {table} using (worker, source_id, topic, partition)"
             ).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _transaction(self) -> Iterator[Connection]:
         """The file, open for one transaction; committed unless an error leaves the block."""
         opened_at = monotonic()
-        connection = _connect(self._path)
+        connection = duckdb_file.connect(self._path)
         try:
             connection.begin()
             yield connection
@@ -216,98 +281,11 @@ class DuckDBSink:
             closed_at = monotonic()
             self._closed_until = closed_at + (closed_at - opened_at)
 
-    def _table(self, name: str) -> str:
-        return f"{_quoted(self._schema)}.{_quoted(name)}"
 
-
-def database_name(path: Path) -> str:
-    """The name by which SQL in this file calls the file itself (seen with DuckDB 1.4 and 2.0)."""
-    return path.name.partition(".")[0].lower()
-
-
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    try:
-        return duckdb.connect(str(path), config=_CONFIG)
-    except duckdb.IOException as error:
-        if _LOCKED in str(error):
-            raise SinkBusy(f"another process has {path} open") from error
-        raise
-
-
-def _ensure(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, ColumnType]
-) -> Mapping[str, ColumnType | None]:
-    """Makes the table, or those of the columns that it lacks; returns all that it has.
-
-    Asked of the file at every batch: between two batches anybody may have altered it.
-    """
-    definitions = ", ".join(f"{_quoted(name)} {_sql_type(kind)}" for name, kind in columns.items())
-    connection.execute(f"create table if not exists {table} ({definitions})").fetchall()
-    probe = connection.execute(f"select * from {table} limit 0")
-    found = [(str(name).lower(), str(kind)) for name, kind, *_ in probe.description or ()]
-    probe.fetchall()
-    present = {name: _TYPES.get(kind) for name, kind in found}
-    missing = {name: kind for name, kind in columns.items() if name not in present}
-    _add(connection, table, missing)
-    return {**present, **missing}
-
-
-def _add(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, ColumnType]
-) -> None:
-    for name, kind in columns.items():
-        connection.execute(
-            f"alter table {table} add column {_quoted(name)} {_sql_type(kind)}"
-        ).fetchall()
-
-
-def _insert_new(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    columns: Mapping[str, ColumnType],
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    bounded: bool,
-) -> int:
-    """Inserts rows whose `event_id` the table lacks; `bounded` looks only at their own times."""
-    times = [row["event_time"] for row in rows] if bounded else []
-    where = " where event_time between ? and ?" if bounded else ""
-    with _incoming(connection, columns, rows):
-        count = connection.execute(
-            f"insert into {table} by name select * from {_INCOMING}"
-            f" anti join (select event_id from {table}{where}) using (event_id)",
-            [min(times), max(times)] if bounded else [],
-        ).fetchall()
-    return int(count[0][0])
-
-
-@contextmanager
-def _incoming(
-    connection: duckdb.DuckDBPyConnection,
-    columns: Mapping[str, ColumnType],
-    rows: Sequence[Mapping[str, Any]],
-) -> Iterator[None]:
-    """Makes rows visible to SQL under the name `_INCOMING`."""
-    table = pa.table(
-        {
-            name: pa.array([row.get(name) for row in rows], type=_ARROW_TYPES[kind])
-            for name, kind in columns.items()
-        }
-    )
-    connection.register(_INCOMING, table)
-    try:
-        yield
-    finally:
-        connection.unregister(_INCOMING)
+def _id(row: Row) -> str:
+    event_id: str = row.values["event_id"]
+    return event_id
 
 
 def _has_unknown(batch: Batch) -> bool:
     return any(row.unknown for rows in batch.tables.values() for row in rows)
-
-
-def _sql_type(kind: ColumnType) -> str:
-    return "VARCHAR" if kind == "TEXT" else kind
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -1,12 +1,21 @@
 """The port of a source."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from consumers.values import NextOffsets, Polled
+from consumers.values import NextOffsets, Partition, Polled
 
 StoredOffsets = Callable[[str], Awaitable[NextOffsets]]
 """Asks the sink how far its tables are complete, for a source id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogBounds:
+    """What a log holds now: per partition the first offset, and the one after the last."""
+
+    source_id: str
+    partitions: Mapping[Partition, tuple[int, int]]
 
 
 class Source(Protocol):
@@ -14,12 +23,12 @@ class Source(Protocol):
 
     @property
     def source_id(self) -> str:
-        """Identifies the log for ever; known once `open` has returned."""
+        """Identifies the log, always the same; known once `open` has returned."""
         ...
 
     @property
     def epoch(self) -> int:
-        """Grows whenever reading begins anew from the stored offsets.
+        """Grows whenever reading begins again at the stored offsets.
 
         What was polled in an older epoch is no longer ours to write, or will be polled again.
         """
@@ -50,4 +59,12 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """Lets go of the log. Must be called once, even if `open` failed."""
+        ...
+
+
+class WatchedSource(Source, Protocol):
+    """A source that keeps its lag true while nobody polls."""
+
+    async def watch_end(self) -> None:
+        """Runs until it is cancelled, beside the task that polls."""
         ...

@@ -10,9 +10,10 @@ from typing import TypeVar
 import structlog
 
 from consumers.errors import OffsetOutOfRange, StartupError
-from consumers.sources.base import StoredOffsets
-from consumers.values import NOTHING_POLLED, NextOffsets, Partition, Polled
-from ingest.contract.eventlog.eventlog import READ_LIMIT, EventLogReader, LogBounds, LogFileError
+from consumers.sources.base import LogBounds, StoredOffsets
+from consumers.values import ALL_TOPICS, NOTHING_POLLED, NextOffsets, Partition, Polled
+from ingest.contract.eventlog.eventlog import READ_LIMIT, EventLogReader, LogFileError
+from ingest.contract.eventlog.eventlog import LogBounds as FileBounds
 from ingest.contract.record import StoredRecord
 
 IDLE_S = 0.05
@@ -20,6 +21,8 @@ IDLE_S = 0.05
 
 READ_BYTES = 8 * 1024 * 1024
 """Bytes that one read aims at; large records are read fewer at a time."""
+
+LOOK_AT_END_EVERY_S = 2.0
 
 UNREADABLE_S = 5.0
 """How long a file may be no event log, since its maker may still be at it."""
@@ -75,6 +78,13 @@ class EmbeddedSource:
     async def commit(self, next_offsets: NextOffsets) -> None:
         """Nothing to do: nobody but the sink keeps positions."""
 
+    async def watch_end(self) -> None:
+        """Looks at the log's end every few seconds, also while nobody polls."""
+        while True:
+            await asyncio.sleep(LOOK_AT_END_EVERY_S)
+            if self._reader is not None:
+                self._end = (await self._in_thread(self._reader.bounds)).next
+
     async def close(self) -> None:
         """Closes the file."""
         if self._reader is not None:
@@ -104,10 +114,9 @@ class EmbeddedSource:
             self._position = bounds.first
             return
         # all topics share one sequence of offsets, so the greatest is where reading ended
-        partition = max(stored, key=stored.__getitem__)
-        position = stored[partition]
+        position = max(stored.values())
         if not bounds.first <= position <= bounds.next:
-            raise _out_of_range(partition, position, bounds)
+            raise _out_of_range(ALL_TOPICS, position, bounds)
         self._position = position
 
     def _read(self) -> list[StoredRecord]:
@@ -116,7 +125,7 @@ class EmbeddedSource:
         bounds = reader.bounds()
         self._end = bounds.next
         if bounds.first > self._position and not (records and records[0].offset < bounds.first):
-            raise _out_of_range(Partition("(all topics)", 0), self._position, bounds)
+            raise _out_of_range(ALL_TOPICS, self._position, bounds)
         return records
 
     def _polled(self, records: Sequence[StoredRecord]) -> Polled:
@@ -134,10 +143,20 @@ class EmbeddedSource:
         return self._reader
 
 
+def embedded_bounds(path: Path) -> LogBounds:
+    """All topics share one sequence of offsets. Blocking. Raises LogFileError."""
+    reader = EventLogReader.open(path)
+    try:
+        bounds = reader.bounds()
+    finally:
+        reader.close()
+    return LogBounds(source_id=reader.log_id, partitions={ALL_TOPICS: (bounds.first, bounds.next)})
+
+
 def _limit_after(records: Sequence[StoredRecord]) -> int:
     mean_bytes = sum(len(record.value) for record in records) // len(records) + 1
     return max(1, min(READ_LIMIT, READ_BYTES // mean_bytes))
 
 
-def _out_of_range(partition: Partition, position: int, bounds: LogBounds) -> OffsetOutOfRange:
+def _out_of_range(partition: Partition, position: int, bounds: FileBounds) -> OffsetOutOfRange:
     return OffsetOutOfRange(partition, stored=position, first=bounds.first, next_=bounds.next)

@@ -4,11 +4,12 @@ The sink's offsets say where reading begins; those of the consumer group are for
 """
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalStateError,
@@ -18,11 +19,11 @@ from aiokafka.errors import (
 )
 
 from consumers.errors import OffsetOutOfRange
-from consumers.kafka_cluster import KAFKA_RETRY, admin_client, stop
-from consumers.retry import retried
-from consumers.sources.base import StoredOffsets
+from consumers.retry import KAFKA_RETRY, retried
+from consumers.sources.base import LogBounds, StoredOffsets
 from consumers.values import NOTHING_POLLED, NextOffsets, Partition, Polled
-from ingest.contract.record import StoredRecord
+from ingest.shared.kafka.clients import KafkaUnreachable, admin_client, refusal, start, stop
+from ingest.shared.kafka.records import stored as stored_record
 
 MAX_POLL_RECORDS = 1_000
 NEW_TOPICS_SEEN_AFTER_MS = 5_000
@@ -35,6 +36,8 @@ MAX_PARTITION_FETCH_BYTES = 256 * 1024
 
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 COMMIT_TIMEOUT_S = 10.0
+LOOK_AT_END_EVERY_S = 5.0
+BOUNDS_TIMEOUT_S = 60.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -94,8 +97,10 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
                 timeout_ms=int(timeout_s * 1000), max_records=MAX_POLL_RECORDS
             )
         except (NoOffsetForPartitionError, OffsetOutOfRangeError):
-            self._begin_epoch()  # placing anew tells what is wrong, or puts it right
+            self._begin_epoch()  # going to the stored offsets tells what is wrong, or mends it
             return NOTHING_POLLED
+        except KafkaError as error:
+            raise refusal(error, what=f"group {self._group}") or error from error
         if epoch != self._epoch:
             return NOTHING_POLLED
         return self._polled(consumer, fetched)
@@ -110,6 +115,21 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             log.debug("offsets not committed: the partitions have moved")
         except (KafkaError, TimeoutError) as error:
             log.warning("offsets not committed; only lag tools are misled", error=str(error))
+
+    async def watch_end(self) -> None:
+        """Asks for the partitions' ends every few seconds, also while nobody polls."""
+        while True:
+            await asyncio.sleep(LOOK_AT_END_EVERY_S)
+            partitions = list(self._positions)
+            if self._consumer is None or not partitions:
+                continue
+            try:
+                async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                    ends = await self._consumer.end_offsets(partitions)
+            except (KafkaError, TimeoutError) as error:
+                log.debug("ends of partitions not known", error=type(error).__name__)
+            else:
+                self._ends |= {tp: end for tp, end in ends.items() if tp in self._positions}
 
     async def close(self) -> None:
         """Leaves the group."""
@@ -163,13 +183,13 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     def _polled(
         self,
         consumer: AIOKafkaConsumer,
-        fetched: Mapping[TopicPartition, Sequence["ConsumerRecord[bytes, bytes]"]],
+        fetched: Mapping[TopicPartition, Sequence[Any]],
     ) -> Polled:
         for tp, records in fetched.items():
             self._positions[tp] = records[-1].offset + 1
             self._ends[tp] = consumer.highwater(tp) or self._ends[tp]
         return Polled(
-            records=[_stored(record) for records in fetched.values() for record in records],
+            records=[stored_record(record) for records in fetched.values() for record in records],
             next_offsets={Partition(tp.topic, tp.partition): self._positions[tp] for tp in fetched},
         )
 
@@ -189,17 +209,39 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
         )
-        try:
-            await consumer.start()
-        except BaseException:
-            await stop(consumer)
-            raise
+        await start(consumer, self._client_options)
         return consumer
 
     def _joined(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             raise RuntimeError("the source is not open")
         return self._consumer
+
+
+async def kafka_bounds(client_options: Mapping[str, Any], topic_pattern: str) -> LogBounds:
+    """Of all partitions of the topics that match. Raises TopicError."""
+    consumer = AIOKafkaConsumer(**client_options)
+    await start(consumer, client_options)
+    try:
+        async with asyncio.timeout(BOUNDS_TIMEOUT_S), admin_client(client_options) as admin:
+            source_id = str((await admin.describe_cluster())["cluster_id"])
+            topics = [name for name in await admin.list_topics() if re.match(topic_pattern, name)]
+            described = await admin.describe_topics(topics) if topics else []
+            partitions = [
+                TopicPartition(topic["topic"], partition["partition"])
+                for topic in described
+                for partition in topic["partitions"]
+            ]
+            firsts = await consumer.beginning_offsets(partitions) if partitions else {}
+            ends = await consumer.end_offsets(partitions) if partitions else {}
+    except TimeoutError as error:
+        raise KafkaUnreachable("Kafka does not tell the bounds of its partitions") from error
+    finally:
+        await stop(consumer)
+    return LogBounds(
+        source_id=source_id,
+        partitions={Partition(*tp): (firsts[tp], ends[tp]) for tp in partitions},
+    )
 
 
 def _position(tp: TopicPartition, stored: NextOffsets, first: int, end: int) -> int:
@@ -210,15 +252,3 @@ def _position(tp: TopicPartition, stored: NextOffsets, first: int, end: int) -> 
     if not first <= position <= end:
         raise OffsetOutOfRange(partition, stored=position, first=first, next_=end)
     return position
-
-
-def _stored(record: "ConsumerRecord[bytes, bytes]") -> StoredRecord:
-    return StoredRecord(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp_ms=record.timestamp,
-        key=record.key or b"",
-        value=record.value or b"",
-        headers=tuple((name, value or b"") for name, value in record.headers),
-    )

@@ -61,7 +61,7 @@ MAX_UNKNOWN_FIELDS = 200
 MAX_NAME_BYTES = 55
 """Longest column name, which leaves room for `__text` within PostgreSQL's 63 bytes."""
 
-_TWIN = "__text"
+_TEXT = "__text"
 _CALIPER = "__caliper"
 _OF_FIELDS: Mapping[FieldType, ColumnType] = {
     "id": "TEXT",
@@ -87,28 +87,28 @@ def caliper_table(entry: EventType) -> str:
     return entry.table + _CALIPER
 
 
-def twin(column: str) -> str:
+def text_column(column: str) -> str:
     """Where a value goes as text that does not fit its column."""
-    return column + _TWIN
+    return column + _TEXT
 
 
 def column_names(fields: Iterable[str], *, taken: Iterable[str]) -> dict[str, str]:
     """Each field's column: lower case, other characters `_`; `__2`, `__3` where that is not free.
 
-    A field's `__text` twin is never free for another field.
+    A field's `__text` column is never free for another field.
     """
     used = set(taken)
     names: dict[str, str] = {}
     for field in fields:
         name = _free_name(re.sub(r"[^a-z0-9_]", "_", field.lower()) or "_", used)
-        used |= {name, twin(name)}
+        used |= {name, text_column(name)}
         names[field] = name
     return names
 
 
 def _free_name(wanted: str, used: set[str]) -> str:
     name, number = wanted, 1
-    while name in used or twin(name) in used or len(name) > MAX_NAME_BYTES:
+    while name in used or text_column(name) in used or len(name) > MAX_NAME_BYTES:
         number += 1
         suffix = f"__{number}"
         name = wanted[: MAX_NAME_BYTES - len(suffix)] + suffix

@@ -31,6 +31,9 @@ class EnvironmentSettings(BaseSettings):
     foreign_sections: ClassVar[frozenset[str]] = frozenset()
     """Sections of the other program, which may share this environment; that program checks them."""
 
+    foreign_settings: ClassVar[frozenset[str]] = frozenset()
+    """Settings of the other program that are in no section."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -103,9 +106,9 @@ class _EnvironmentSource(PydanticBaseSettingsSource):
         return values
 
     def _is_foreign(self, variable: str) -> bool:
-        section, separator, _ = variable.removeprefix(PREFIX).partition("__")
-        foreign: frozenset[str] = getattr(self.settings_cls, "foreign_sections", frozenset())
-        return bool(separator) and section.lower() in foreign
+        name, separator, _ = variable.removeprefix(PREFIX).lower().partition("__")
+        foreign = "foreign_sections" if separator else "foreign_settings"
+        return name in getattr(self.settings_cls, foreign, ())
 
     def _place(self, values: dict[str, Any], variable: str, text: str) -> bool:
         path = variable.removeprefix(PREFIX).lower().split("__")

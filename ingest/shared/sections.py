@@ -1,6 +1,11 @@
-"""Settings that both programs read, each spelled once."""
+"""Settings that both programs read, each spelled once, and whose all the others are.
+
+Both programs may run with one environment. A section that none of them has is an error in either;
+what is in a section is checked by whoever reads it.
+"""
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +13,39 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from ingest.contract.topics import PREFIX_PATTERN
 from ingest.shared.environment import Section, SettingsError
+
+Program = Literal["ingest", "consumers"]
+
+_SECTIONS: Mapping[Program, frozenset[str]] = {
+    "ingest": frozenset(
+        {
+            "admin",
+            "alarm",
+            "eventlog",
+            "http",
+            "live_events",
+            "publish",
+            "quarantine",
+            "spool",
+            "verify",
+        }
+    ),
+    "consumers": frozenset({"store", "worker"}),
+}
+_SETTINGS: Mapping[Program, frozenset[str]] = {
+    "ingest": frozenset({"tenants_file"}),
+    "consumers": frozenset(),
+}
+
+
+def sections_of(program: Program) -> frozenset[str]:
+    """The sections that this program reads alone."""
+    return _SECTIONS[program]
+
+
+def settings_of(program: Program) -> frozenset[str]:
+    """The settings outside sections that this program reads alone."""
+    return _SETTINGS[program]
 
 
 def _addresses(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Denies a login the right to write to a topic, and gives it back.
+"""Denies a login the right to write to a topic or to make it, and gives it back.
 
 Source: Apache Kafka documentation, "Authorization and ACLs".
 """
@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 TIMEOUT_S = 20.0
 ANYWHERE = "*"
+CLUSTER = "kafka-cluster"
 
 
 def deny_writing(servers: str, *, login: str, topic: str) -> None:
@@ -29,6 +30,17 @@ def deny_writing(servers: str, *, login: str, topic: str) -> None:
     rules = [
         _rule(login, topic, AclOperation.WRITE, AclPermissionType.DENY),
         _rule(login, topic, AclOperation.DESCRIBE, AclPermissionType.ALLOW),
+    ]
+    admin = AdminClient({"bootstrap.servers": servers})
+    _wait(admin.create_acls(rules).values())
+
+
+def deny_making(servers: str, *, login: str, topic: str) -> None:
+    """From now on this login cannot make the topic. Blocks."""
+    deny = AclPermissionType.DENY
+    rules = [
+        _rule(login, CLUSTER, AclOperation.CREATE, deny, kind=ResourceType.BROKER),
+        _rule(login, topic, AclOperation.CREATE, deny),
     ]
     admin = AdminClient({"bootstrap.servers": servers})
     _wait(admin.create_acls(rules).values())
@@ -50,11 +62,16 @@ def allow_again(servers: str, *, topic: str) -> None:
 
 
 def _rule(
-    login: str, topic: str, operation: AclOperation, permission: AclPermissionType
+    login: str,
+    name: str,
+    operation: AclOperation,
+    permission: AclPermissionType,
+    *,
+    kind: ResourceType = ResourceType.TOPIC,
 ) -> AclBinding:
     return AclBinding(
-        ResourceType.TOPIC,
-        topic,
+        kind,
+        name,
         ResourcePatternType.LITERAL,
         f"User:{login}",
         ANYWHERE,

@@ -5,8 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+import pytest
+
 from consumers.batch import Batch
-from consumers.sinks.base import Sink
+from consumers.errors import WorkerRunning
+from consumers.sinks.base import OffsetStore, Sink
 from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
 
@@ -31,6 +34,14 @@ class Store(Protocol):
 
     async def sink(self, worker: str = "tables") -> Sink:
         """An opened sink; the store closes it."""
+        ...
+
+    def unopened(self, worker: str = "tables") -> OffsetStore:
+        """As a command has it, beside the worker; the store closes it."""
+        ...
+
+    async def close_all(self) -> None:
+        """Closes every sink so far."""
         ...
 
     async def rows(self, table: str) -> Sequence[Mapping[str, Any]]:
@@ -155,7 +166,9 @@ class SinkBehaviour:
         assert [each.get("gate_width") for each in found] == [3, None, 5]
         assert found[2]["gate_width__2"] == 4
 
-    async def test_unknown_field_of_another_type_later_goes_to_its_twin(self, store: Store) -> None:
+    async def test_unknown_field_of_another_type_later_goes_to_text_column(
+        self, store: Store
+    ) -> None:
         sink = await store.sink()
         await sink.write(batch([with_unknown(1, w=3), with_unknown(2, w="wide")]))
         await sink.write(batch([with_unknown(3, w={"m": 3}), with_unknown(4, w=4)]))
@@ -235,7 +248,7 @@ class SinkBehaviour:
         await sink.write(batch([], {ONE: 39, TWO: 6}))
         assert await sink.stored_offsets(SOURCE_ID) == {ONE: 40, TWO: 6}
 
-    async def test_offsets_are_apart_by_worker_and_by_source(self, store: Store) -> None:
+    async def test_each_worker_and_each_source_has_offsets_of_its_own(self, store: Store) -> None:
         one, other = await store.sink("tables"), await store.sink("spare")
         await one.write(batch([row(1)], {ONE: 3}))
         await one.write(batch([row(1)], {ONE: 4}, source_id="log-2"))
@@ -243,6 +256,64 @@ class SinkBehaviour:
         assert await one.stored_offsets(SOURCE_ID) == {ONE: 3}
         assert await one.stored_offsets("log-2") == {ONE: 4}
         assert await other.stored_offsets(SOURCE_ID) == {ONE: 5}
+
+    async def test_first_number_of_an_unknown_field_leaves_room_for_fractions(
+        self, store: Store
+    ) -> None:
+        sink = await store.sink()
+        await sink.write(batch([with_unknown(1, w=3)]))
+        await sink.write(batch([with_unknown(2, w=3.5), with_unknown(3, w=2**53 + 1)]))
+        found = await store.rows("things")
+        assert [each["w"] for each in found] == [3.0, 3.5, None]
+        assert found[2]["w__text"] == str(2**53 + 1)
+
+    async def test_a_repeat_is_found_however_far_the_times_of_its_batch_are_apart(
+        self, store: Store
+    ) -> None:
+        sink = await store.sink()
+        spread = [
+            row(n, event_time=NOON - timedelta(days=n**3), keeps_time=n % 3 > 0) for n in range(60)
+        ]
+        await sink.write(batch(spread[::2]))
+        assert await sink.write(batch(spread)) == {"things": 30}
+        assert await sink.write(batch(list(reversed(spread)))) == {"things": 0}
+
+    async def test_a_repeat_is_found_though_its_time_is_before_1970(self, store: Store) -> None:
+        sink = await store.sink()
+        early = row(1, event_time=datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC))
+        await sink.write(batch([early]))
+        assert await sink.write(batch([early, row(2)])) == {"things": 1}
+
+    async def test_an_event_that_has_a_time_by_now_is_still_the_same(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([row(1, keeps_time=False, event_time=None)]))
+        assert await sink.write(batch([row(1), row(2)])) == {"things": 1}
+
+    async def test_a_known_event_gets_the_rows_that_other_tables_lack(self, store: Store) -> None:
+        sink = await store.sink()
+        await sink.write(batch([row(1), row(2, keeps_time=False)]))
+        others = [row(1, table="others"), row(2, table="others", keeps_time=False)]
+        assert await sink.write(batch([row(1), *others])) == {"things": 0, "others": 2}
+        assert await sink.write(batch(others)) == {"others": 0}
+
+    async def test_offsets_are_replaced_while_no_worker_runs(self, store: Store) -> None:
+        await (await store.sink()).write(batch([row(1)], {ONE: 7, TWO: 9}))
+        await store.close_all()
+        operator = store.unopened()
+        await operator.replace_offsets(SOURCE_ID, {ONE: 3})
+        await operator.replace_offsets("log-2", {TWO: 1})
+        assert await operator.all_offsets() == {SOURCE_ID: {ONE: 3}, "log-2": {TWO: 1}}
+        assert await (await store.sink()).stored_offsets(SOURCE_ID) == {ONE: 3}
+
+    async def test_offsets_are_not_replaced_while_the_worker_runs(self, store: Store) -> None:
+        await (await store.sink()).write(batch([row(1)], {ONE: 7}))
+        with pytest.raises(WorkerRunning):
+            await store.unopened().replace_offsets(SOURCE_ID, {ONE: 3})
+        await store.unopened("spare").replace_offsets(SOURCE_ID, {ONE: 4})
+        assert await store.unopened().all_offsets() == {SOURCE_ID: {ONE: 7}}
+
+    async def test_there_are_no_offsets_before_there_is_a_store(self, store: Store) -> None:
+        assert await store.unopened().all_offsets() == {}
 
     async def test_a_new_sink_finds_what_the_last_one_wrote(self, store: Store) -> None:
         await (await store.sink()).write(batch([row(1)], {ONE: 2}))

@@ -7,13 +7,13 @@ from typing import Protocol
 import pytest
 
 from consumers.errors import OffsetOutOfRange
-from consumers.sources.base import Source, StoredOffsets
+from consumers.sources.base import Source, StoredOffsets, WatchedSource
 from consumers.values import NextOffsets, Partition
 from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import quarantine_topic
 from tests.unit.consumers.builders import event_record
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 POLL_S = 0.2
 
 
@@ -26,7 +26,7 @@ class Journal(Protocol):
         """Appends in order, making topics that are missing."""
         ...
 
-    async def source(self, stored_offsets: StoredOffsets) -> Source:
+    async def source(self, stored_offsets: StoredOffsets) -> WatchedSource:
         """An opened source; the journal closes it."""
         ...
 
@@ -38,14 +38,14 @@ class Journal(Protocol):
 class Reading:
     """What a source has given so far."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: WatchedSource) -> None:
         self.source = source
         self.records: list[StoredRecord] = []
         self.next_offsets: dict[Partition, int] = {}
 
     async def until(self, count: int) -> list[bytes]:
         """Polls until there are `count` records; returns all values so far."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while len(self.records) < count:
                 polled = await self.source.poll(timeout_s=POLL_S)
                 self.records.extend(polled.records)
@@ -156,6 +156,17 @@ class SourceBehaviour:
         read = await reading(journal)
         await read.until(6)
         assert read.source.lag_records == 0
+
+    async def test_lag_is_known_while_nobody_polls(self, journal: Journal) -> None:
+        await journal.append([event_record(n, journal.prefix) for n in range(3)])
+        read = await reading(journal)
+        await read.until(3)
+        watching = asyncio.create_task(read.source.watch_end())
+        await journal.append([event_record(n, journal.prefix) for n in range(3, 7)])
+        async with asyncio.timeout(TIMEOUT_S):
+            while read.source.lag_records != 4:  # noqa: ASYNC110 - a source tells nobody
+                await asyncio.sleep(0.02)
+        watching.cancel()
 
     async def test_committing_changes_nothing_for_the_reader(self, journal: Journal) -> None:
         await journal.append([event_record(0, journal.prefix)])

@@ -1,23 +1,23 @@
 """Reads all that a topic holds now, once, without a consumer group."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from ingest.contract.record import StoredRecord
-from ingest.shared.kafka.topic_admin import TopicError
+from ingest.shared.kafka.clients import TopicError, start, stop
+from ingest.shared.kafka.records import stored
 
 _TIMEOUT_S = 30.0
-_STOP_TIMEOUT_S = 5.0
 _POLL_MS = 1_000
 _MAX_POLL_RECORDS = 500
 
 
 async def read_topic(
-    client_options: dict[str, Any], topic: str, *, timeout_s: float = _TIMEOUT_S
+    client_options: Mapping[str, Any], topic: str, *, timeout_s: float = _TIMEOUT_S
 ) -> AsyncGenerator[StoredRecord, None]:
     """Every record up to the topic's end as it is now, in order within a partition.
 
@@ -28,7 +28,7 @@ async def read_topic(
     )
     try:
         async with asyncio.timeout(timeout_s):
-            await consumer.start()
+            await start(consumer, client_options)
             partitions = await _partitions(consumer, topic)
             consumer.assign(partitions)
             ends = await consumer.end_offsets(partitions)
@@ -39,12 +39,11 @@ async def read_topic(
             if not records:
                 return
             for record in records:
-                yield _stored(record)
+                yield stored(record)
     except (KafkaError, OSError, TimeoutError) as error:
         raise TopicError(f"Kafka does not give {topic}: {type(error).__name__}") from error
     finally:
-        # in a task, for a cancellation of aiokafka's own may come out while no broker answers
-        await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=_STOP_TIMEOUT_S)
+        await stop(consumer)
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
@@ -70,15 +69,3 @@ async def _next(
         records = [r for tp, found in fetched.items() for r in found if r.offset < ends[tp]]
         if records:
             return records
-
-
-def _stored(record: "ConsumerRecord[bytes, bytes]") -> StoredRecord:
-    return StoredRecord(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp_ms=record.timestamp,
-        key=record.key or b"",
-        value=record.value or b"",
-        headers=tuple((name, value or b"") for name, value in record.headers),
-    )

@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 _MAIN = "from consumers.commands.main import main; main()"
 
 
@@ -49,7 +49,7 @@ class Program:
         try:
             yield process
             process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE_S) == 0, self.log()
+            assert process.wait(TIMEOUT_S) == 0, self.log()
         finally:
             process.kill()
             process.wait()
@@ -58,9 +58,16 @@ class Program:
         """What all workers so far have said."""
         return self._log.read_text()
 
+    def wait_for_line(self, text: str, *, times: int = 1) -> None:
+        """Blocks until workers have said this so many times."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while self.log().count(text) < times:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
+
     def query(self, sql: str) -> Sequence[tuple[Any, ...]]:
         """The answer, once the file is free; an empty one as long as there is no such table."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
                 with duckdb.connect(str(self.database), read_only=True) as connection:
@@ -77,6 +84,6 @@ class Program:
         began = time.monotonic()
         while (found := self.query(sql)) != answer:
             waited_s = time.monotonic() - began
-            assert waited_s < PATIENCE_S, f"{found} is not {answer}\n{self.log()}"
+            assert waited_s < TIMEOUT_S, f"{found} is not {answer}\n{self.log()}"
             time.sleep(0.05)
         return time.monotonic() - began

@@ -15,11 +15,11 @@ FIRST, SECOND = 300, 2_000
 CHILD = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from consumers.sinks import duckdb as sink_module
+from consumers.sinks import duckdb_file
 from tests.integration.consumers.test_duckdb_kill import second_batch, sink_for
 
 point, path = sys.argv[1], Path(sys.argv[2])
-connect = sink_module._connect
+connect = duckdb_file.connect
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -43,7 +43,7 @@ class Doomed:
         if point == "after closing":
             die()
 
-sink_module._connect = Doomed
+duckdb_file.connect = Doomed
 asyncio.run(sink_for(path).write(second_batch()))
 """
 

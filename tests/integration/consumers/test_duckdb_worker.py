@@ -185,4 +185,4 @@ def test_a_log_that_was_trimmed_past_the_tables_stops_the_worker(worker: Embedde
     assert process.wait(30) == 1
     last = worker.log().splitlines()[-1]
     assert "the tables are complete up to offset 11" in last
-    assert "forebay_offsets" in last
+    assert "`forebay-consumers offsets reset --to earliest`" in last

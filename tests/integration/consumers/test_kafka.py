@@ -3,25 +3,29 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
-from consumers.dead_letter import KafkaDeadLetters
+from consumers.dead_letter import DeadLetters, dead_letter_record, letters
+from consumers.dead_letter_kafka import KafkaDeadLetters
 from consumers.errors import OffsetOutOfRange
-from consumers.kafka_cluster import admin_client
 from consumers.sources.base import Source, StoredOffsets
 from consumers.sources.kafka import KafkaSource
 from consumers.values import DeadLetter, Partition
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_MESSAGE_BYTES, dead_letter_topic, event_topic_pattern
+from ingest.shared.kafka.clients import admin_client
 from tests.integration.consumers.program import Program
+from tests.suites.dead_letters import DeadLettersBehaviour, letter_record
 from tests.suites.sources import SourceBehaviour, reading
 from tests.unit.consumers.builders import event_id, event_record, stored_as, unreadable_record
 
 MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 1_024
+READING = '"event": "reading"'
 
 
 class KafkaJournal:
@@ -156,38 +160,45 @@ class TestKafkaSource(SourceBehaviour):
         await second.source.commit(first.next_offsets)
 
 
-class TestKafkaDeadLetters:
-    async def test_dead_letters_are_in_a_topic_of_the_workers_own(
-        self, journal: KafkaJournal
-    ) -> None:
-        record = stored_as(unreadable_record(1, journal.prefix), 5)
-        for _ in range(2):  # the second finds the topic there
-            letters = KafkaDeadLetters(journal.options, prefix=journal.prefix, worker="tables")
-            await letters.open()
-            await letters.keep([DeadLetter(record=record, reason="not_an_envelope")])
-            await letters.close()
-        topic = dead_letter_topic(journal.prefix, "tables")
-        consumer = AIOKafkaConsumer(topic, **journal.options, auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            async with asyncio.timeout(60):
-                kept = [await consumer.getone() for _ in range(2)]
-        finally:
-            await consumer.stop()
-        assert [(letter.key, letter.value) for letter in kept] == [(record.key, record.value)] * 2
-        headers = dict(kept[0].headers)
-        assert headers["note"] == b"kept"
-        assert headers["forebay_reason"] == b"not_an_envelope"
-        assert headers["forebay_source_offset"] == b"5"
+class KafkaPlace:
+    """A topic of the test's own."""
 
-    async def test_the_largest_record_can_be_a_dead_letter(self, journal: KafkaJournal) -> None:
-        topic = event_record(0, journal.prefix).topic
+    def __init__(self, journal: KafkaJournal, opened: AsyncExitStack) -> None:
+        self.prefix = journal.prefix
+        self._options = journal.options
+        self._opened = opened
+
+    async def letters(self) -> DeadLetters:
+        kept = self.unopened()
+        await kept.open()
+        return kept
+
+    def unopened(self) -> DeadLetters:
+        topic = dead_letter_topic(self.prefix, "tables")
+        kept = KafkaDeadLetters(self._options, topic=topic)
+        self._opened.push_async_callback(kept.close)
+        return kept
+
+
+class TestKafkaDeadLetters(DeadLettersBehaviour):
+    @pytest.fixture
+    async def place(self, journal: KafkaJournal) -> AsyncIterator[KafkaPlace]:
+        async with AsyncExitStack() as opened:
+            yield KafkaPlace(journal, opened)
+
+    async def test_a_second_worker_finds_the_topic_there(self, place: KafkaPlace) -> None:
+        await (await place.letters()).append([letter_record(place.prefix, 1)])
+        await (await place.letters()).append([letter_record(place.prefix, 2)])
+        assert len((await letters(place.unopened()))[0]) == 2
+
+    async def test_the_largest_record_can_be_a_dead_letter(self, place: KafkaPlace) -> None:
+        topic = event_record(0, place.prefix).topic
         largest = Record(topic=topic, key=b"", value=b"x" * MAX_RECORD_BYTES)
         letter = DeadLetter(record=stored_as(largest, 0), reason="not_an_envelope")
-        letters = KafkaDeadLetters(journal.options, prefix=journal.prefix, worker="tables")
-        await letters.open()
-        await letters.keep([letter])
-        await letters.close()
+        record = dead_letter_record(letter, prefix=place.prefix, worker="tables")
+        await (await place.letters()).append([record])
+        ((found,), _) = await letters(place.unopened())
+        assert len(found.record.value) == MAX_RECORD_BYTES
 
 
 class TestKafkaWorker:
@@ -225,12 +236,13 @@ class TestKafkaWorker:
         with program.running() as first:
             await asyncio.to_thread(self._wait_for_some, program, first)
             with program.running():
+                await asyncio.to_thread(program.wait_for_line, READING, times=2)
                 await self._append(journal, range(500, 2_000))
                 await asyncio.to_thread(self._check_exactly_once, program, 2_000)
             await self._append(journal, range(2_000, 2_200))
             await asyncio.to_thread(self._check_exactly_once, program, 2_200)
 
-    async def test_an_unreadable_record_is_put_aside_and_stalls_nobody(
+    async def test_an_unreadable_record_becomes_a_dead_letter_and_stalls_nobody(
         self, program: Program, journal: KafkaJournal
     ) -> None:
         await journal.append([unreadable_record(5, journal.prefix)])

@@ -1,5 +1,7 @@
 """How a worker begins, refuses to begin, and ends."""
 
+import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -12,23 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from consumers import app
+from consumers.settings import Settings
+from consumers.sources.embedded import EmbeddedSource
 from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
-from tests.integration.consumers.program import PATIENCE_S, Program
+from ingest.shared.environment import load
+from tests.integration.consumers.program import TIMEOUT_S, Program
 from tests.unit.consumers.builders import PREFIX, event_record
 
 
 def ended(directory: Path, environment: Mapping[str, str]) -> tuple[int, list[str]]:
     """The exit status and the lines of a worker that ends by itself."""
     program = Program(directory, environment)
-    status = program.start().wait(PATIENCE_S)
+    status = program.start().wait(TIMEOUT_S)
     return status, program.log().splitlines()
-
-
-def wait_for_line(program: Program, text: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while text not in program.log():
-        assert time.monotonic() < deadline, program.log()
-        time.sleep(0.02)
 
 
 def answer(url: str) -> tuple[int, str]:
@@ -41,7 +40,7 @@ def answer(url: str) -> tuple[int, str]:
 
 
 def wait_for_metric(port: int, line: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while line not in answer(f"http://127.0.0.1:{port}/metrics")[1].splitlines():
         assert time.monotonic() < deadline, line
         time.sleep(0.02)
@@ -87,14 +86,15 @@ def test_a_data_directory_that_cannot_be_written_ends_the_worker_with_2(tmp_path
 def test_a_worker_that_waits_for_its_log_ends_when_told(tmp_path: Path) -> None:
     program = Program(tmp_path)
     with program.running():
-        wait_for_line(program, "once it is there")
+        program.wait_for_line("once it is there")
 
 
 def test_a_worker_that_waits_for_kafka_ends_when_told(tmp_path: Path) -> None:
     servers = f"127.0.0.1:{free_port()}"
     program = Program(tmp_path, {"FOREBAY_KAFKA__BOOTSTRAP_SERVERS": servers})
     with program.running():
-        wait_for_line(program, "Kafka to answer")
+        program.wait_for_line("Kafka to answer")
+        assert f"{servers}: Connect" in program.log()
 
 
 def test_a_worker_that_waits_for_its_store_ends_when_told(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_worker_that_waits_for_its_store_ends_when_told(tmp_path: Path) -> Non
     assert holder.stdout is not None
     assert holder.stdout.readline()
     with program.running():
-        wait_for_line(program, "the store to be free")
+        program.wait_for_line("the store to be free")
     holder.communicate(b"\n")
 
 
@@ -121,7 +121,7 @@ def test_health_and_metrics_are_served(tmp_path: Path) -> None:
     )
     admin = f"http://127.0.0.1:{port}"
     with program.running():
-        wait_for_line(program, "once it is there")
+        program.wait_for_line("once it is there")
         assert answer(f"{admin}/livez")[0] == 200
         assert answer(f"{admin}/readyz?verbose")[0] == 503
         log = EventLog.open(tmp_path / "data" / FILE_NAME, max_bytes=2**40)
@@ -150,11 +150,33 @@ def test_what_is_held_is_written_before_the_end(tmp_path: Path, signum: signal.S
     )
     log = EventLog.open(tmp_path / "data" / FILE_NAME, max_bytes=2**40)
     process = program.start()
-    wait_for_line(program, '"event": "reading"')
+    program.wait_for_line('"event": "reading"')
     log.append([event_record(n) for n in range(400)])
     log.close()
     wait_for_metric(port, 'forebay_records_read_total{worker="tables"} 400.0')
     process.send_signal(signum)
-    assert process.wait(PATIENCE_S) == 0
+    assert process.wait(TIMEOUT_S) == 0
     assert program.query("select count(*) from canvas.events") == [(400,)]
     assert program.query("select max(next_offset) from canvas.forebay_offsets") == [(401,)]
+
+
+async def test_the_task_that_watches_the_log_is_started_again_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, watching = free_port(), asyncio.Event()
+
+    async def fail_once(source: EmbeddedSource) -> None:
+        if not watching.is_set():
+            watching.set()
+            raise RuntimeError("a fault of ours")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(EmbeddedSource, "watch_end", fail_once)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FOREBAY_WORKER__ADMIN_PORT", str(port))
+    working = asyncio.create_task(app.run(load(Settings)))
+    await watching.wait()
+    line = 'forebay_background_restarts_total{task="end of the log"} 1.0'
+    await asyncio.to_thread(wait_for_metric, port, line)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await working

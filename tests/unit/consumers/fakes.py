@@ -1,14 +1,16 @@
 """A source in memory, dead letters in memory, and ports that break when told to."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consumers.batch import Batch
 from consumers.errors import OffsetOutOfRange, SinkBusy
 from consumers.sinks.base import Sink
 from consumers.sources.base import StoredOffsets
-from consumers.values import NOTHING_POLLED, DeadLetter, NextOffsets, Partition, Polled
-from ingest.contract.record import StoredRecord
+from consumers.values import NOTHING_POLLED, NextOffsets, Partition, Polled
+from ingest.contract.record import Record, StoredRecord
+from tests.unit.consumers.builders import stored_as
 
 READ_LIMIT = 5
 
@@ -53,11 +55,14 @@ class MemorySource:
     async def commit(self, next_offsets: NextOffsets) -> None:
         self.committed |= next_offsets
 
+    async def watch_end(self) -> None:
+        await asyncio.Event().wait()
+
     async def close(self) -> None:
         pass
 
     async def rebalance(self) -> None:
-        """What a change of assignment does: reading begins anew at the stored offsets."""
+        """What a change of assignment does: reading begins again at the stored offsets."""
         self.epoch += 1
         await self._place()
 
@@ -75,13 +80,17 @@ class MemorySource:
 class MemoryDeadLetters:
     """Keeps what it is given."""
 
-    kept: list[DeadLetter] = field(default_factory=list)
+    kept: list[StoredRecord] = field(default_factory=list)
 
     async def open(self) -> None:
         pass
 
-    async def keep(self, letters: Sequence[DeadLetter]) -> None:
-        self.kept.extend(letters)
+    async def append(self, records: Sequence[Record]) -> None:
+        self.kept += [stored_as(record, len(self.kept) + n) for n, record in enumerate(records)]
+
+    async def records(self) -> AsyncGenerator[StoredRecord, None]:
+        for record in self.kept:
+            yield record
 
     async def close(self) -> None:
         pass
@@ -133,10 +142,10 @@ class FusedDeadLetters(MemoryDeadLetters):
 
     fuse: Fuse = field(default_factory=Fuse)
 
-    async def keep(self, letters: Sequence[DeadLetter]) -> None:
-        for letter in letters:
+    async def append(self, records: Sequence[Record]) -> None:
+        for record in records:
             self.fuse.point()
-            await super().keep([letter])
+            await super().append([record])
         self.fuse.point()
 
 

@@ -60,7 +60,7 @@ def test_what_was_frozen_does_not_change() -> None:
     batch.cover({HERE: 1})
     frozen = batch.freeze("log")
     batch.add([row(2)])
-    batch.put_aside(DeadLetter(record=stored_as(unreadable_record(1), 1), reason="damaged"))
+    batch.add_dead_letter(DeadLetter(record=stored_as(unreadable_record(1), 1), reason="damaged"))
     batch.cover({HERE: 2})
     assert len(frozen.tables["things"]) == 1
     assert frozen.dead_letters == ()

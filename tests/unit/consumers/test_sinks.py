@@ -24,9 +24,20 @@ class Memory:
 
     def __init__(self) -> None:
         self._store = MemoryStore()
+        self._sinks: list[MemorySink] = []
 
     async def sink(self, worker: str = "tables") -> MemorySink:
-        return MemorySink(self._store, worker=worker)
+        sink = self.unopened(worker)
+        await sink.open()
+        return sink
+
+    def unopened(self, worker: str = "tables") -> MemorySink:
+        self._sinks.append(MemorySink(self._store, worker=worker))
+        return self._sinks[-1]
+
+    async def close_all(self) -> None:
+        for sink in self._sinks:
+            await sink.close()
 
     async def rows(self, table: str) -> Sequence[Mapping[str, Any]]:
         columns = self._store.columns.get(table, {})
@@ -42,10 +53,17 @@ class DuckDBFile:
         self._sinks = sinks
 
     async def sink(self, worker: str = "tables") -> DuckDBSink:
-        sink = DuckDBSink(self.path, schema="lake", worker=worker, first_tables=FIRST_TABLES)
-        self._sinks.push_async_callback(sink.close)
+        sink = self.unopened(worker)
         await sink.open()
         return sink
+
+    def unopened(self, worker: str = "tables") -> DuckDBSink:
+        sink = DuckDBSink(self.path, schema="lake", worker=worker, first_tables=FIRST_TABLES)
+        self._sinks.push_async_callback(sink.close)
+        return sink
+
+    async def close_all(self) -> None:
+        await self._sinks.aclose()
 
     async def rows(self, table: str) -> Sequence[Mapping[str, Any]]:
         with duckdb.connect(str(self.path)) as connection:
@@ -96,6 +114,32 @@ class TestDuckDBSink(SinkBehaviour):
                 "insert into lake.things (event_time) select event_time from lake.things"
             )
         assert await sink.write(batch([row(2), row(1)])) == {"things": 1}
+
+    async def test_a_store_without_the_tables_of_ids_knows_its_events_all_the_same(
+        self, store: DuckDBFile
+    ) -> None:
+        sink = await store.sink()
+        timeless = row(2, keeps_time=False, event_time=None)
+        await sink.write(batch([row(1), timeless, row(3, table="others")]))
+        with duckdb.connect(str(store.path)) as connection:
+            connection.execute("drop table lake.forebay_ids")
+            connection.execute("drop table lake.forebay_ids_any_day")
+        again = batch([row(1), timeless, row(3, table="others"), row(4)])
+        assert await sink.write(again) == {"things": 1, "others": 0}
+
+    async def test_a_write_that_failed_leaves_no_table_in_mind(self, store: DuckDBFile) -> None:
+        sink = await store.sink()
+        with pytest.raises(duckdb.Error):
+            await sink.write(batch([row(1, table="others", tree="{no json")]))
+        assert await sink.write(batch([row(1, table="others")])) == {"others": 1}
+
+    async def test_a_column_that_others_dropped_is_made_again(self, store: DuckDBFile) -> None:
+        sink = await store.sink()
+        await sink.write(batch([row(1, text="x")]))
+        with duckdb.connect(str(store.path)) as connection:
+            connection.execute('alter table lake.things drop column "text"')
+        await sink.write(batch([row(2, text="y")]))
+        assert [found["text"] for found in await store.rows("things")] == [None, "y"]
 
     async def test_columns_are_known_by_name_whatever_their_case(self, store: DuckDBFile) -> None:
         sink = await store.sink()

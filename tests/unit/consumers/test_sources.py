@@ -35,7 +35,7 @@ class MemoryJournal:
             if record.topic.startswith((f"{PREFIX}.live-events", f"{PREFIX}.pns")):
                 self._records.append(stored_as(record, len(self._records)))
 
-    async def source(self, stored_offsets: StoredOffsets) -> Source:
+    async def source(self, stored_offsets: StoredOffsets) -> MemorySource:
         source = MemorySource(self._records, stored_offsets=stored_offsets)
         await source.open()
         return source

@@ -2,20 +2,30 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
+from consumers.dead_letter import dead_letter_record
 from consumers.errors import TooManyPoisons
 from consumers.metrics import Metrics
 from consumers.projections import all_tables
 from consumers.sinks.base import Sink
 from consumers.sinks.memory import MemorySink, MemoryStore
+from consumers.values import Projection, Row
 from consumers.worker import Limits, Worker
 from ingest.contract.catalogue import catalogue
+from ingest.contract.envelope import Envelope
 from ingest.contract.record import Record, StoredRecord
-from tests.unit.consumers.builders import event_id, event_record, stored_as, unreadable_record
+from tests.unit.consumers.builders import (
+    PREFIX,
+    event_id,
+    event_record,
+    stored_as,
+    unreadable_record,
+)
 from tests.unit.consumers.fakes import (
     BusySink,
     Crash,
@@ -28,6 +38,7 @@ from tests.unit.consumers.fakes import (
 )
 
 PROJECT = all_tables(catalogue())
+LETTER_RECORD = partial(dead_letter_record, prefix=PREFIX, worker="tables")
 EVERY_POLL = Limits(flush_interval_s=0.0)
 
 
@@ -45,7 +56,12 @@ class Bench:
         for record in records:
             self.log.append(stored_as(record, len(self.log), damaged=damaged))
 
-    async def work(self, fuse: Fuse | None = None, limits: Limits = EVERY_POLL) -> MemorySource:
+    async def work(
+        self,
+        fuse: Fuse | None = None,
+        limits: Limits = EVERY_POLL,
+        project: Projection = PROJECT,
+    ) -> MemorySource:
         """Runs a new worker until it has read everything, or the fuse blows."""
         fuse = fuse or Fuse()
         sink = MemorySink(self.store, worker="tables")
@@ -57,7 +73,8 @@ class Bench:
             source=FusedSource(source, fuse),
             sink=FusedSink(sink, fuse),
             dead_letters=self.letters,
-            project=PROJECT,
+            dead_letter_record=LETTER_RECORD,
+            project=project,
             metrics=self.metrics,
             limits=limits,
         )
@@ -68,7 +85,10 @@ class Bench:
         return sorted(self.store.tables.get("events", {}))
 
     def letter_offsets(self) -> list[int]:
-        return [letter.record.offset for letter in self.letters.kept]
+        return [int(_header(kept, "forebay_source_offset")) for kept in self.letters.kept]
+
+    def reasons(self) -> list[str]:
+        return [_header(kept, "forebay_reason") for kept in self.letters.kept]
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, {"worker": "tables"} | labels)
@@ -103,7 +123,7 @@ async def test_an_unreadable_record_becomes_a_dead_letter_and_others_pass(bench:
     bench.append(event_record(3), damaged=True)
     await bench.work()
     assert bench.event_ids() == ids(0, 2)
-    assert [letter.reason for letter in bench.letters.kept] == ["not_an_envelope", "damaged"]
+    assert bench.reasons() == ["not_an_envelope", "damaged"]
     assert bench.letter_offsets() == [1, 3]
     assert bench.value("forebay_dead_letters_total", reason="damaged") == 1
 
@@ -121,6 +141,24 @@ async def test_many_unreadable_records_in_a_row_stop_the_worker(bench: Bench) ->
     with pytest.raises(TooManyPoisons, match=r"8 records.*@8"):
         await bench.work(limits=Limits(flush_interval_s=60, max_poisons=8))
     assert bench.letters.kept == []
+    assert bench.store.offsets == {}
+
+
+async def test_a_projection_that_fails_makes_a_dead_letter_and_no_row_at_all(bench: Bench) -> None:
+    bench.append(*(event_record(n) for n in range(3)))
+    await bench.work(project=_failing_after_the_first_row_of(1))
+    assert bench.event_ids() == ids(0, 2)
+    assert (bench.reasons(), bench.letter_offsets()) == (["projection_failed"], [1])
+    assert bench.value("forebay_dead_letters_total", reason="projection_failed") == 1
+
+
+async def test_many_failing_projections_in_a_row_stop_the_worker(bench: Bench) -> None:
+    bench.append(*(event_record(n) for n in range(9)))
+    with pytest.raises(TooManyPoisons, match="projection_failed"):
+        await bench.work(
+            limits=Limits(flush_interval_s=60, max_poisons=8),
+            project=_failing_after_the_first_row_of(*range(9)),
+        )
     assert bench.store.offsets == {}
 
 
@@ -230,6 +268,22 @@ async def test_lag_counts_what_waits_and_tells_its_age(bench: Bench) -> None:
     assert seen[-1] == (0, 0)
 
 
+def _failing_after_the_first_row_of(*numbers: int) -> Projection:
+    failing = {event_id(number) for number in numbers}
+
+    def rows(envelope: Envelope) -> Iterable[Row]:
+        for row in PROJECT(envelope):
+            yield row
+            if envelope.event_id in failing:
+                raise RuntimeError("a fault of ours")
+
+    return rows
+
+
+def _header(kept: StoredRecord, name: str) -> str:
+    return dict(kept.headers)[name].decode()
+
+
 def _mixed_bench() -> Bench:
     bench = Bench()
     for n in range(60):
@@ -262,6 +316,7 @@ async def _work_with_busy_sink(
         source=source,
         sink=BusySink(memory, times, source.rebalance if rebalance else meanwhile),
         dead_letters=MemoryDeadLetters(),
+        dead_letter_record=LETTER_RECORD,
         project=PROJECT,
         metrics=bench.metrics,
         limits=EVERY_POLL if rebalance else Limits(flush_interval_s=60),

@@ -96,14 +96,14 @@ class TestTyped:
         assert row.values["actor_id"] == "4711"
         assert row.values["tenant"] == "north"
 
-    def test_a_value_that_does_not_fit_goes_to_its_twin(self) -> None:
+    def test_a_value_that_does_not_fit_goes_to_its_text_column(self) -> None:
         row = typed_row({"width": "wide", "depth": {"m": 3}}, width="number", depth="integer")
         assert row.values.get("width") is None
         assert row.values["width__text"] == "wide"
         assert row.values["depth__text"] == '{"m":3}'
         assert row.columns["width__text"] == row.columns["depth__text"] == "TEXT"
 
-    def test_a_twin_is_there_only_where_it_is_needed(self) -> None:
+    def test_a_text_column_is_there_only_where_it_is_needed(self) -> None:
         assert "width__text" not in typed_row({"width": 3}, width="number").columns
 
     def test_fields_that_the_catalogue_lacks_wait_for_a_column(self) -> None:
@@ -167,7 +167,7 @@ class TestNames:
             "a_b__3",
         ]
 
-    def test_a_twin_is_never_taken(self) -> None:
+    def test_a_text_column_is_never_taken(self) -> None:
         names = column_names(["width", "width__text"], taken=())
         assert names == {"width": "width", "width__text": "width__text__2"}
         assert column_names(["width__text", "width"], taken=())["width"] == "width__2"
@@ -180,8 +180,8 @@ class TestNames:
     @given(st.lists(st.text(max_size=70), unique=True))
     def test_names_are_distinct_short_and_plain(self, fields: list[str]) -> None:
         names = list(column_names(fields, taken=["event_id"]).values())
-        twins = [name + "__text" for name in names]
-        assert len({*names, *twins, "event_id"}) == 2 * len(fields) + 1
+        texts = [name + "__text" for name in names]
+        assert len({*names, *texts, "event_id"}) == 2 * len(fields) + 1
         assert all(1 <= len(name) <= MAX_NAME_BYTES and name.isascii() for name in names)
 
 

@@ -26,6 +26,7 @@ class _Tap(Section):
 
 class _Settings(EnvironmentSettings):
     foreign_sections: ClassVar[frozenset[str]] = frozenset({"garden"})
+    foreign_settings: ClassVar[frozenset[str]] = frozenset({"gate"})
 
     basin: Path = Path("basin")
     pin: SecretStr | None = None
@@ -62,6 +63,8 @@ def test_variables_are_read_by_section_and_key(env: pytest.MonkeyPatch) -> None:
         "FOREBAY_",
         "FOREBAY___FLOW",
         "FOREBAY_GARDEN",
+        "FOREBAY_GATE__HOSE",
+        "FOREBAY_GATES",
         "FOREBAY_GARDENS__HOSE",
     ],
 )
@@ -85,6 +88,7 @@ def test_every_misspelt_variable_has_its_line(env: pytest.MonkeyPatch) -> None:
 
 def test_section_of_the_other_program_is_left_to_it(env: pytest.MonkeyPatch) -> None:
     env.setenv("FOREBAY_GARDEN__HOSE", "long")
+    env.setenv("FOREBAY_GATE", "open")
     env.setenv("FORE_BAY__X", "not ours at all")
     assert load(_Settings) == _Settings()
 

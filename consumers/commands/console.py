@@ -1,0 +1,90 @@
+"""What the commands share: options, settings, and errors in one line with the right exit code."""
+
+import asyncio
+import functools
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import click
+import orjson
+
+from consumers.errors import SinkBusy, StartupError, WorkerRunning
+from consumers.retry import SINK_RETRY, retried
+from consumers.settings import Settings
+from ingest.contract.eventlog.eventlog import LogFileError
+from ingest.shared.environment import SettingsError, load
+from ingest.shared.kafka.clients import TopicError
+
+FAILED, MISUSED = 1, 2
+STORE_TIMEOUT_S = 15.0
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Change nothing, say what would be.")
+
+
+class Misuse(Exception):
+    """What the user can put right, in one line; exit code 2."""
+
+
+def errors_in_one_line(command: Callable[P, Result]) -> Callable[P, Result]:
+    """Ends with the right exit code where the command cannot go on."""
+
+    @functools.wraps(command)
+    def careful(*args: P.args, **kwargs: P.kwargs) -> Result:
+        try:
+            return command(*args, **kwargs)
+        except (WorkerRunning, SinkBusy) as error:
+            end(str(error), FAILED)
+        except (Misuse, SettingsError, StartupError, LogFileError, TopicError) as error:
+            end(str(error), MISUSED)
+
+    return careful
+
+
+def settings() -> Settings:
+    """The settings from the environment, or the end."""
+    try:
+        return load(Settings)
+    except SettingsError as error:
+        end(str(error), MISUSED)
+
+
+def run(main: Coroutine[Any, Any, Result]) -> Result:
+    """Runs a coroutine to its end."""
+    return asyncio.run(main)
+
+
+async def once_free(call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """The call's result as soon as the store is free, within bounds. Raises SinkBusy."""
+    try:
+        async with asyncio.timeout(STORE_TIMEOUT_S):
+            return await retried(call, SINK_RETRY)
+    except TimeoutError:
+        raise SinkBusy(
+            f"another process has held the store for {STORE_TIMEOUT_S:g} s: close it, and try again"
+        ) from None
+
+
+def show_rows(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """One line for each row, or one JSON array; whatever others wrote stays within its line."""
+    if as_json:
+        click.echo(orjson.dumps(list(rows), option=orjson.OPT_INDENT_2))
+        return
+    for row in rows:
+        texts = ("-" if value is None else str(value) for value in row.values())
+        click.echo("  ".join(_printable(text) for text in texts))
+
+
+def end(reason: str, status: int) -> NoReturn:
+    """Says why on stderr and ends the process."""
+    for line in reason.splitlines():
+        click.echo(f"forebay-consumers: {line}", err=True)
+    sys.exit(status)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

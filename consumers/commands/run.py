@@ -1,0 +1,36 @@
+"""`forebay-consumers run`."""
+
+import asyncio
+import sys
+
+import click
+import structlog
+
+from consumers import app
+from consumers.commands.console import FAILED, MISUSED, end, settings
+from consumers.errors import OffsetOutOfRange, StartupError, TooManyPoisons
+from ingest.shared import logs
+from ingest.shared.environment import SettingsError
+from ingest.shared.kafka.clients import KafkaRefused
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@click.command()
+def run() -> None:
+    """Run a worker, until SIGTERM or Ctrl-C."""
+    ours = settings()
+    logs.configure(ours.log)
+    try:
+        asyncio.run(app.run(ours))
+    except (SettingsError, StartupError, KafkaRefused) as error:
+        end(str(error), MISUSED)
+    except (OffsetOutOfRange, TooManyPoisons) as error:
+        end(str(error), FAILED)
+    except Exception as error:
+        log.error(
+            "worker failed, start it again; what it had not written comes again",
+            cause=type(error).__name__,
+            at=logs.place_of(error),
+        )
+        sys.exit(FAILED)
