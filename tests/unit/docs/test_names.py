@@ -4,13 +4,14 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
+import consumers.app
 import consumers.commands.main
 import consumers.metrics
 import consumers.settings
@@ -21,12 +22,15 @@ from ingest.errors import REFUSALS
 from ingest.observing.drift import Sighting, Unknown
 from ingest.observing.metrics import Metrics, SpoolFigures
 from ingest.shared.environment import variables
-from tests.unit.docs import not_yet
 from tests.unit.docs.documents import ROOT, everything, rows, spans, typed
+
+Node = TypeVar("Node", bound=ast.AST)
 
 SETTINGS = (ROOT / "docs/settings.md").read_text()
 METRICS = (ROOT / "docs/metrics.md").read_text()
 ANSWERS = (ROOT / "docs/answers.md").read_text()
+FAILURES = (ROOT / "docs/failures.md").read_text()
+_TASKS = "A background task fails"
 _SECRET_IN_FILE = "FOREBAY_KAFKA__SASL_PASSWORD_FILE"
 
 
@@ -51,7 +55,7 @@ def test_every_metric_is_listed_with_type_and_labels(heading: str, program: str)
     there = _metrics_of(_receiver() if program == "ingest" else _worker())
     if not any(name.startswith("process_") for name in there):  # only Linux tells
         listed = {name: of for name, of in listed.items() if name.startswith("forebay_")}
-    assert {n: of for n, of in listed.items() if n in there or n not in not_yet.METRICS} == there
+    assert listed == there
 
 
 def test_every_metric_and_table_that_a_document_names_exists() -> None:
@@ -94,6 +98,13 @@ def test_every_log_line_that_a_document_quotes_is_one() -> None:
     quoted = [span for span in spans(everything()) if _reads_like_a_log_line(span)]
     assert "connected to kafka" in quoted
     assert [line for line in quoted if not _is_said(line)] == []
+
+
+def test_every_background_task_is_listed_as_needed_or_not() -> None:
+    listed = {spans(row[0])[0].rstrip(" …"): row[1] for row in rows(FAILURES, _TASKS)}
+    assert listed == {
+        name: "ends the process" if needed else "is started again" for name, needed in _tasks()
+    }
 
 
 @cache
@@ -157,8 +168,6 @@ def _metrics_of(registry: CollectorRegistry) -> dict[str, tuple[str, frozenset[s
 
 def _is_command(group: click.Command, line: str) -> bool:
     words = line.replace("|", " ").split()[1:]
-    if " ".join(words[:1]) in not_yet.COMMANDS:
-        return True
     command, names = group, list(words)
     while isinstance(command, click.Group) and names:
         # `status|export` and the like name several
@@ -185,19 +194,36 @@ def _reads_like_a_log_line(span: str) -> bool:
 
 def _is_said(line: str) -> bool:
     line = line.removesuffix(" …")
-    if line in not_yet.LOG_LINES:
-        return True
     # of a text with a name in it only what follows the name is known
     return any(line in text or (text.startswith(" ") and line.endswith(text)) for text in _texts())
+
+
+def _tasks() -> Iterator[tuple[str, bool]]:
+    """Names of background tasks, and whether each is needed. Of `keys {issuer}` only `keys`."""
+    for call in _nodes(ast.Call):
+        if isinstance(call.func, ast.Attribute) and ast.unparse(call.func) == "background.start":
+            yield _name(call.args[0]), any(word.arg == "needed" for word in call.keywords)
+
+
+def _name(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        node = node.values[0]
+    if isinstance(node, ast.Name):
+        return str(getattr(consumers.app, node.id))
+    assert isinstance(node, ast.Constant)
+    return str(node.value).strip()
 
 
 @cache
 def _texts() -> frozenset[str]:
     """Every text in the code of both programs."""
-    files = [file for top in ("ingest", "consumers") for file in (ROOT / top).rglob("*.py")]
-    return frozenset(
-        node.value
-        for file in files
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
+    values = (node.value for node in _nodes(ast.Constant))
+    return frozenset(value for value in values if isinstance(value, str))
+
+
+def _nodes(kind: type[Node]) -> Iterator[Node]:
+    """Every piece of the code of both programs that is of this kind."""
+    for top in ("ingest", "consumers"):
+        for file in (ROOT / top).rglob("*.py"):
+            tree = ast.parse(file.read_text())
+            yield from (node for node in ast.walk(tree) if isinstance(node, kind))
