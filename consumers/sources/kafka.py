@@ -97,7 +97,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
                 timeout_ms=int(timeout_s * 1000), max_records=MAX_POLL_RECORDS
             )
         except (NoOffsetForPartitionError, OffsetOutOfRangeError):
-            self._begin_epoch()  # going to the stored offsets tells what is wrong, or mends it
+            self._begin_epoch()  # going to the stored offsets tells what is wrong, or ends it
             return NOTHING_POLLED
         except KafkaError as error:
             raise refusal(error, what=f"group {self._group}") or error from error

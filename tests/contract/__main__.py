@@ -1,4 +1,4 @@
-"""Writes the golden files anew: to change one is to change what subscribers see.
+"""Writes the golden files: to change one is to change what subscribers see.
 
 With `--new` only those that are not there yet: of types that have just got an example.
 """

@@ -1,6 +1,6 @@
 """The examples that the published contract has, as the package ships them: the golden envelopes.
 
-`python -m tests.contract.examples` writes them anew.
+`python -m tests.contract.examples` writes them.
 """
 
 from pathlib import Path

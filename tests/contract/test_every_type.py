@@ -1,7 +1,7 @@
 """Every type of the catalogue, whole, empty and spoilt: nothing is lost on the way to its table.
 
 What was signed is looked for again by a generic differ; topic, key, table and column are derived
-here anew from the catalogue, by the rules of the contract.
+here again from the catalogue, by the rules of the contract.
 """
 
 import re
@@ -85,7 +85,7 @@ def _entity(entry: EventType, body: Mapping[str, Any]) -> Any:
 def _missing_from_row(
     row: Row, fields: Mapping[str, FieldType], body: Mapping[str, Any]
 ) -> set[str]:
-    """Fields whose value is neither in their column nor, as text, in its twin."""
+    """Fields whose value is neither in their column nor, as text, in its overflow."""
     found: list[str] = []
     taken = {"event_id", "event_time", "received_at", "tenant", "actor_id"}
     for name, kind in fields.items():
@@ -97,12 +97,12 @@ def _missing_from_row(
 
 
 def _is_held(value: Any, kind: FieldType, values: Mapping[str, Any], column: str) -> bool:
-    held, twin = values.get(column), values.get(f"{column}__text")
+    held, overflow = values.get(column), values.get(f"{column}__text")
     if held is None:
-        return twin is not None and same(
-            value, twin if isinstance(value, str) else orjson.loads(twin)
+        return overflow is not None and same(
+            value, overflow if isinstance(value, str) else orjson.loads(overflow)
         )
-    if twin is not None:
+    if overflow is not None:
         return False
     if kind in ("ids", "object", "array"):
         return same(value, orjson.loads(held))

@@ -1,4 +1,4 @@
-"""Canvas's patience with a subscription: so many lost events a day, then it is switched off."""
+"""Canvas's budget with a subscription: so many lost events a day, then it is switched off."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class Canvas:
 
     @property
     def budget(self) -> BudgetReport:
-        """What of Canvas's patience with this subscription is spent by now."""
+        """What of Canvas's budget with this subscription is spent by now."""
         return self._budget.report(time.time())
 
     @property

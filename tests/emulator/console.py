@@ -86,4 +86,4 @@ def _budget(budget: BudgetReport) -> str:
     spent = ", ".join(f"{budget.used[kind]} of {LIMITS[kind]} {kind}s" for kind in LIMITS)
     verdict = "would have been" if budget.deactivated else "stays"
     end = "deactivated" if budget.deactivated else "active"
-    return f"Canvas's patience: {spent} in 24 h; the subscription {verdict} {end}"
+    return f"Canvas's budget: {spent} in 24 h; the subscription {verdict} {end}"

@@ -1,9 +1,9 @@
 """The examples that events are made from: JSON files under `corpus/`, read and checked.
 
 A Live Events example is an object with `event_name`, `kind`, `body`, and at will `metadata`
-(members laid over the kind's usual ones), `absent` (usual members left out) and `note` (what is odd
+(members put over the kind's usual ones), `absent` (usual members left out) and `note` (what is odd
 about it). A Caliper example has `event_name` (which the event does not state, but a correct
-receiver finds), `kind`, `event` (members laid over the kind's usual ones), and at will `absent` and
+receiver finds), `kind`, `event` (members put over the kind's usual ones), and at will `absent` and
 `note`. A notice example has `notice_type`, `claims`, and at will `sub` and `note`; a claim whose
 name holds "://" is named in full, any other stands under the LTI claim prefix.
 """

@@ -50,7 +50,7 @@ class Job(Protocol):
     """Makes a request; may sign, so it may take milliseconds of processor time.
 
     `attempt` counts from 1. The first gives the same bytes whenever it is called, be it after a
-    rotation; a later one is signed anew, at its own time and with the key of that time.
+    rotation; a later one is signed again, at its own time and with the key of that time.
     """
 
     def __call__(self, attempt: int, /) -> Outgoing: ...

@@ -75,7 +75,7 @@ _sending = (
         "--resign-share",
         type=share,
         default=0,
-        help="Share of --canvas-retries that are signed anew.",
+        help="Share of --canvas-retries that are signed again.",
     ),
     click.option(
         "--rotate-at",

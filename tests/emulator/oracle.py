@@ -150,7 +150,7 @@ class Oracle:
 
     @property
     def quarantined(self) -> frozenset[str]:
-        """The accepted ones that the receiver said it put aside."""
+        """The accepted ones that the receiver said it quarantined."""
         return frozenset(
             key
             for key, entry in self._entries.items()

@@ -19,8 +19,8 @@ class RetryPlan:
     """What is done after an answer that is not 2xx, or none at all.
 
     One further attempt follows each of `delays_s`. With `together_s` these are only proportions:
-    they are jittered, and stretched to a sum drawn from that range, for each event anew but the
-    same for the same `seed`. `resign` signs the same claims anew for every retry, `resign_share`
+    they are jittered, and stretched to a sum drawn from that range, again for each event but the
+    same for the same `seed`. `resign` signs the same claims again for every retry, `resign_share`
     for some; otherwise the same bytes go out again. Any status is retried alike, as Canvas
     documents it. No notice is ever retried. While `max_waiting` retries wait, no new events go out.
     """
@@ -38,7 +38,7 @@ class RetryPlan:
 
         `time_scale` shortens the waits, 0.01 to about ten seconds; the timeout is not part of it.
         Source: Canvas documentation, Live Events set-up. It gives neither the factor nor the
-        jitter, which are ours; nor does it say whether a retry is signed anew.
+        jitter, which are ours; nor does it say whether a retry is signed again.
         """
         shortest_s, longest_s = _WAITS_TOGETHER_S
         return cls(
@@ -63,7 +63,7 @@ class RetryPlan:
         return tuple(share * stretch for share in shares)
 
     def resigns(self, serial: int, attempt: int) -> bool:
-        """Whether this attempt, counted from 1, at that event is signed anew."""
+        """Whether this attempt, counted from 1, at that event is signed again."""
         if attempt == 1 or self.resign:
             return self.resign and attempt > 1
         return random.Random(f"{self.seed}/{serial}/{attempt}").random() < self.resign_share

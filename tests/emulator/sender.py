@@ -30,7 +30,7 @@ _MAX_KEPT: Final = 10_000
 
 
 class Sender:
-    """An HTTP client with Canvas's patience. Use as an async context manager."""
+    """An HTTP client with Canvas's budget. Use as an async context manager."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Sender:
 
     def _try_again(self, this: Try, job: Job, outgoing: Outgoing) -> None:
         attempt = this.attempt + 1
-        # what is signed anew is not kept, nor are more bytes than memory has room for: made again
+        # what is signed again is not kept, nor are more bytes than memory has room for: made again
         # from its job, an event has the same bytes
         keep = attempt == 2 and len(self._waiting) < _MAX_KEPT
         keep = keep and not self._retry_plan.resigns(this.serial, attempt)

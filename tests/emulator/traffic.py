@@ -36,7 +36,7 @@ _REPEAT_TURN = 4
 class Mix:
     """Shares between 0 and 1, each of the genuine requests.
 
-    `repeats` are sent a second time, half of them signed anew: some requests later, or with
+    `repeats` are sent a second time, half of them signed again: some requests later, or with
     `repeat_delay_s` that long after the first was drawn. `quoted` have the token in JSON quotes;
     after each of `forged` follows a forgery, all kinds in turn.
     """
@@ -109,7 +109,7 @@ class Repeatable(Job, Protocol):
     lane: ClassVar[Lane]
 
     def repeated(self, *, resign: bool) -> Job:
-        """The same events again, signed anew if asked and possible."""
+        """The same events again, signed again if asked and possible."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Makes each event different from its example, by two rules and nothing else.
 
-Ids: the last three characters of every id are drawn anew, digit for digit and letter for letter.
+Ids: the last three characters of every id are drawn again, digit for digit and letter for letter.
 Ids that end alike in the example end alike in the event too, so that a local id, a global id and a
 UUID of the same user still belong together. There are at most 1,000 of each thing: entities recur.
 Addresses stay, and so does user 0, which is nobody.

@@ -162,7 +162,7 @@ def without(claims: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def token(claims: Mapping[str, Any], *, key: KeyName = "current", **header: Any) -> bytes:
-    """A signed token; `header` is laid over the usual header."""
+    """A signed token; `header` is put over the usual header."""
     return signing_key(key).sign(claims, headers=header).encode()
 
 
@@ -212,7 +212,7 @@ def notice(
 def envelope(
     metadata: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None
 ) -> Envelope:
-    """An envelope of a Live Event; `metadata` is laid over the usual, None removes a name."""
+    """An envelope of a Live Event; `metadata` is put over the usual, None removes a name."""
     members: dict[str, Any] = {
         "event_id": "7e" * 32,
         "event_type": "course_created",

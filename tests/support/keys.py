@@ -80,7 +80,7 @@ class SigningKey:
         }
 
     def sign(self, claims: Mapping[str, Any], *, headers: Mapping[str, Any] | None = None) -> str:
-        """A compact JWT of `claims`. `headers` are laid over the usual alg, typ and kid."""
+        """A compact JWT of `claims`. `headers` are put over the usual alg, typ and kid."""
         header = {"alg": "RS256", "typ": "JWT", "kid": self.kid, **(headers or {})}
         return self.sign_text(orjson.dumps(header), orjson.dumps(claims))
 

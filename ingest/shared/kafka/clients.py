@@ -94,7 +94,7 @@ async def admin_client(client_options: Mapping[str, Any]) -> AsyncIterator[AIOKa
 
 
 def refusal(error: BaseException, *, what: str = "") -> KafkaRefused | None:
-    """What an error means that no waiting mends, None if it is none of these.
+    """What an error means that no waiting cures, None if it is none of these.
 
     `what` is what was asked for, such as a topic.
     """

@@ -70,7 +70,7 @@ class Site:
         return Scrape((await self.admin("/metrics")).body.decode())
 
     def live_event(self, number: int, *, name: str | None = None, **claims: Any) -> bytes:
-        """A good token of a stream that the emulator sends nothing of; `claims` are laid over."""
+        """A good token of a stream that the emulator sends nothing of; `claims` are put over."""
         event = self.canvas.school.live_event(number, name=name, stream="by hand")
         return self.signed({**event.claims, **claims})
 
@@ -86,7 +86,7 @@ class Site:
         return key.sign_text(orjson.dumps(header), payload).encode()
 
     def notice(self, number: int, **claims: Any) -> bytes:
-        """A good notice token; `claims` are laid over, and None removes one."""
+        """A good notice token; `claims` are put over, and None removes one."""
         notice = self.canvas.school.notice(number, "LtiContextCopyNotice", stream="by hand")
         whole = {n: v for n, v in {**notice.claims, **claims}.items() if v is not None}
         key = self.canvas.keys.platform.current

@@ -216,7 +216,7 @@ def _topic_name(entry: Entry) -> str:
 
 
 def _java_murmur2(key: bytes) -> int:
-    """Kafka's hash, written anew from org.apache.kafka.common.utils.Utils.murmur2."""
+    """Kafka's hash, written again from org.apache.kafka.common.utils.Utils.murmur2."""
     mask, factor = 0xFFFFFFFF, 0x5BD1E995
     value = 0x9747B28C ^ len(key)
     whole = len(key) & ~3

@@ -18,7 +18,7 @@ async def test_one_event_sent_a_thousand_times_and_signed_anew_is_one_row(tmp_pa
         marker = canvas.school.live_event(1, name=_TYPE)
         key, at_s = canvas.keys.live_events.current, 1_800_000_000
         same = [event.token(key, at_s)] * 1_000
-        anew = [event.token(key, at_s - second) for second in range(1, 51)]
+        again = [event.token(key, at_s - second) for second in range(1, 51)]
         port = processes.free_port()
         receiver = processes.receiver(
             tmp_path,
@@ -30,7 +30,7 @@ async def test_one_event_sent_a_thousand_times_and_signed_anew_is_one_row(tmp_pa
         await asyncio.to_thread(lambda: (receiver.start(), worker.start()))
         try:
             url = f"http://127.0.0.1:{port}/live-events"
-            ids = await _post_all(url, [*same, *anew])
+            ids = await _post_all(url, [*same, *again])
             await _post_all(url, [marker.token(key, at_s)])
             await asyncio.to_thread(tables.wait_for_events, processes.store(tmp_path), 2)
         finally:

@@ -39,7 +39,7 @@ class WholePath:
     url: str
 
     async def send(self, count: int) -> Report:
-        """New events, some twice, at full speed; what is not answered 2xx is signed anew."""
+        """New events, some twice, at full speed; what is not answered 2xx is signed again."""
         return await self.canvas.send_events(
             self.url,
             count=count,

@@ -9,7 +9,7 @@ from tests.emulator.deliveries import Delivery, Verdict
 from tests.emulator.oracle import Counts, Oracle, RecordError, read_deliveries
 
 REFUSED = (Verdict(status=401, says="bad_signature"),)
-PUT_ASIDE = (Verdict(status=202, says="quarantined"),)
+QUARANTINED = (Verdict(status=202, says="quarantined"),)
 
 
 def delivery(key: str | None = "k1", status: int | None = 202, **changes: Any) -> Delivery:
@@ -76,7 +76,7 @@ def test_forgeries_are_kept_apart_and_judged() -> None:
 
 def test_an_expired_event_is_accepted_and_put_aside() -> None:
     oracle = oracle_of(
-        delivery("e", 202, role="forgery", outcome="quarantined", expected=PUT_ASIDE),
+        delivery("e", 202, role="forgery", outcome="quarantined", expected=QUARANTINED),
         delivery("d", 202, outcome="deferred"),
     )
     assert oracle.accepted == {"d", "e"}

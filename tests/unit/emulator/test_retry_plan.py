@@ -32,8 +32,8 @@ def test_the_time_scale_shortens_the_waits() -> None:
 
 def test_a_share_of_the_retries_is_signed_anew_but_never_a_first_try() -> None:
     plan = RetryPlan.canvas(resign_share=0.3)
-    anew = sum(plan.resigns(serial, attempt) for serial in range(500) for attempt in (2, 3, 4))
-    assert 350 < anew < 550
+    again = sum(plan.resigns(serial, attempt) for serial in range(500) for attempt in (2, 3, 4))
+    assert 350 < again < 550
     assert not any(plan.resigns(serial, 1) for serial in range(100))
     always, never = RetryPlan(delays_s=(1.0,), resign=True), RetryPlan(delays_s=(1.0,))
     assert (always.resigns(0, 1), always.resigns(0, 2), never.resigns(0, 2)) == (False, True, False)

@@ -1,6 +1,6 @@
 """The event id: golden vectors, and what it must not depend on.
 
-`python -m tests.unit.ingest.normalising.test_identity` writes the vectors' ids anew. They are part
+`python -m tests.unit.ingest.normalising.test_identity` writes the vectors' ids. They are part
 of the contract: a changed id is a breaking change.
 """
 
@@ -182,7 +182,7 @@ def test_canonical_json_is_sorted_utf8_without_spaces() -> None:
 
 
 def write_vectors() -> None:
-    """Computes every id anew, from the definition and not from the code under test."""
+    """Computes every id again, from the definition and not from the code under test."""
     for vector in _VECTORS:
         vector["event_id"] = _defined_id(vector)
     _FILE.write_text(json.dumps(_VECTORS, indent=2) + "\n")

@@ -40,25 +40,25 @@ async def _turn() -> None:
 
 async def test_what_one_turn_of_the_loop_brings_goes_together() -> None:
     sender = _Sender()
-    gathering = GroupCommit(sender)
-    await asyncio.gather(*(gathering.append(n) for n in range(10)))
+    commits = GroupCommit(sender)
+    await asyncio.gather(*(commits.append(n) for n in range(10)))
     assert sender.batches == [list(range(10))]
 
 
 async def test_what_comes_while_a_batch_is_under_way_waits_for_the_next() -> None:
     sender = _Sender(most=4)
     sender.may_send.clear()
-    gathering = GroupCommit(sender)
-    tasks = [asyncio.create_task(gathering.append(0))]
+    commits = GroupCommit(sender)
+    tasks = [asyncio.create_task(commits.append(0))]
     await _turn()
-    tasks += [asyncio.create_task(gathering.append(n)) for n in range(1, 8)]
+    tasks += [asyncio.create_task(commits.append(n)) for n in range(1, 8)]
     await _turn()
-    assert len(gathering) == 8
+    assert len(commits) == 8
     assert not any(task.done() for task in tasks)
     sender.may_send.set()
     await asyncio.gather(*tasks)
     assert sender.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
-    assert len(gathering) == 0
+    assert len(commits) == 0
 
 
 async def test_record_too_large_fails_the_first_alone() -> None:
@@ -72,10 +72,8 @@ async def test_record_too_large_fails_the_first_alone() -> None:
             del batch[batch.index(large) :]
 
     sender.failure = judge
-    gathering = GroupCommit(sender)
-    outcomes = await asyncio.gather(
-        *(gathering.append(n) for n in range(7)), return_exceptions=True
-    )
+    commits = GroupCommit(sender)
+    outcomes = await asyncio.gather(*(commits.append(n) for n in range(7)), return_exceptions=True)
     assert [type(outcome) is RecordTooLarge for outcome in outcomes] == [
         n % 3 == 0 for n in range(7)
     ]
@@ -101,21 +99,19 @@ async def test_other_failures_concern_all_that_wait_and_none_after(
         raise failure
 
     sender.failure = fail
-    gathering = GroupCommit(sender)
-    outcomes = await asyncio.gather(
-        *(gathering.append(n) for n in range(5)), return_exceptions=True
-    )
+    commits = GroupCommit(sender)
+    outcomes = await asyncio.gather(*(commits.append(n) for n in range(5)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [told] * 5
     sender.failure = lambda batch: None
-    await gathering.append(9)
+    await commits.append(9)
     assert sender.batches == [[9]]
 
 
 async def test_what_nobody_waits_for_any_more_becomes_an_orphan_when_it_is_durable() -> None:
     sender, orphans = _Sender(), list[int]()
     sender.may_send.clear()
-    gathering = GroupCommit(sender, on_orphan=orphans.append)
-    leaving, staying = (asyncio.create_task(gathering.append(n)) for n in range(2))
+    commits = GroupCommit(sender, on_orphan=orphans.append)
+    leaving, staying = (asyncio.create_task(commits.append(n)) for n in range(2))
     await _turn()
     leaving.cancel()
     await asyncio.wait([leaving])
@@ -133,26 +129,26 @@ async def test_what_failed_is_nobodys_orphan() -> None:
         raise NotDurable("disk")
 
     sender.failure = fail
-    gathering = GroupCommit(sender, on_orphan=orphans.append)
-    leaving = asyncio.create_task(gathering.append(0))
+    commits = GroupCommit(sender, on_orphan=orphans.append)
+    leaving = asyncio.create_task(commits.append(0))
     await _turn()
     leaving.cancel()
     await asyncio.wait([leaving])
     sender.may_send.set()
-    assert await gathering.finish(1.0)
+    assert await commits.finish(1.0)
     assert orphans == []
 
 
 async def test_finish_waits_so_long_and_says_whether_all_is_done() -> None:
     sender = _Sender()
     sender.may_send.clear()
-    gathering = GroupCommit(sender)
-    assert await gathering.finish(0.01)
-    appending = asyncio.create_task(gathering.append(0))
+    commits = GroupCommit(sender)
+    assert await commits.finish(0.01)
+    appending = asyncio.create_task(commits.append(0))
     await _turn()
-    assert not await gathering.finish(0.01)
+    assert not await commits.finish(0.01)
     sender.may_send.set()
-    assert await gathering.finish(1.0)
+    assert await commits.finish(1.0)
     await appending
 
 
@@ -160,11 +156,11 @@ async def test_who_stops_waiting_in_the_very_turn_of_success_leaves_an_orphan_to
     sender, orphans, tasks = _Sender(), list[int](), list[asyncio.Task[None]]()
 
     async def first() -> None:
-        await gathering.append(0)
+        await commits.append(0)
         tasks[1].cancel()  # its own success is on its way to it
 
-    gathering = GroupCommit(sender, on_orphan=orphans.append)
-    tasks += [asyncio.create_task(first()), asyncio.create_task(gathering.append(1))]
+    commits = GroupCommit(sender, on_orphan=orphans.append)
+    tasks += [asyncio.create_task(first()), asyncio.create_task(commits.append(1))]
     await asyncio.wait(tasks)
     assert sender.batches == [[0, 1]]
     assert tasks[1].cancelled()
