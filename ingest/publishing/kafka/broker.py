@@ -23,6 +23,8 @@ MAX_BYTES = 64 * 1024 * 1024
 """Most that one broker's queues hold, what is under way included."""
 
 _MIN_WINDOW = 64
+_SILENT_AFTER_SHARE = 8
+"""A broker that answers nothing for this share of the budget is taken for a slow one."""
 _MAX_UNDER_WAY = 3
 _OVERTAKE_AFTER_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 1.0
@@ -72,7 +74,9 @@ class Broker:
         )
         self._window = MAX_RECORDS
         self._last_began_s = 0.0
+        self._heard_s = 0.0
         self._records = 0
+        self._urgent_records = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._bytes = 0
@@ -83,13 +87,17 @@ class Broker:
         urgent = pending.urgent
         if not self.answers:
             raise PartitionUnavailable(f"{self.name} does not answer")
-        most = self._window if urgent else MAX_RECORDS
-        if self._records >= most or self._bytes + pending.size_bytes > MAX_BYTES:
+        if self._records >= MAX_RECORDS or self._bytes + pending.size_bytes > MAX_BYTES:
             raise Overloaded("kafka acknowledges less than comes in")
+        if urgent:
+            self._narrow_if_silent()
+            if self._urgent_records >= self._window:
+                raise Overloaded("kafka acknowledges too late for all that comes in")
         queues = self._probes if probing else self._urgent if urgent else self._later
         queues.setdefault(pending.partition, deque()).append(pending)
         self._idle.clear()
         self._records += 1
+        self._urgent_records += urgent
         self._bytes += pending.size_bytes
         if self._pumping is None:
             # in the loop's next turn, with all that this turn's requests bring
@@ -165,6 +173,8 @@ class Broker:
         if not batches:
             return
         self._busy.update(batch.partition for batch in batches)
+        if all(other.is_free for other in self._lines):
+            self._heard_s = self._clock()
         line.is_free = False
         task = asyncio.create_task(self._request(line, batches), name=f"kafka request {self.name}")
         self._requests.add(task)
@@ -188,6 +198,7 @@ class Broker:
                 self._judge(batch, said.get(batch.partition, "no answer"))
         finally:
             line.is_free = True
+            self._heard_s = self._clock()
             self._busy.difference_update(batch.partition for batch in batches)
             if self._pumping is not None:
                 self._pumping.cancel()
@@ -235,6 +246,13 @@ class Broker:
         else:
             self._window = _MIN_WINDOW
 
+    def _narrow_if_silent(self) -> None:
+        """Else all that comes until the first late answer would wait for it, too many at once."""
+        if all(line.is_free for line in self._lines):
+            return
+        if self._clock() - self._heard_s > self._budget_s / _SILENT_AFTER_SHARE:
+            self._window = _MIN_WINDOW
+
     def _failed(self, error: Exception) -> None:
         now_s = self._clock()
         if self._circuit.state(now_s) == "closed":
@@ -266,6 +284,7 @@ class Broker:
 
     def _let_go(self, pending: Pending) -> None:
         self._records -= 1
+        self._urgent_records -= pending.urgent
         if not self._records:
             self._idle.set()
         self._bytes -= pending.size_bytes

@@ -222,6 +222,41 @@ async def test_slow_answers_narrow_the_window_and_quick_ones_widen_it(bench: _Be
         bench.offer(n)
 
 
+async def test_nothing_piles_up_before_a_broker_that_answers_nothing(bench: _Bench) -> None:
+    waiting = [bench.offer(n) for n in range(3 * module._MIN_WINDOW)]
+    request = await bench.request()
+    bench.broker._heard_s -= BUDGET_S / module._SILENT_AFTER_SHARE
+    with pytest.raises(Overloaded):
+        bench.offer(999)
+    request.answer()
+    await _ended(*waiting)
+    bench.offer(1_000)
+
+
+async def test_a_partition_that_hangs_narrows_nothing_while_others_are_answered(
+    bench: _Bench,
+) -> None:
+    bench.offer(0, "hangs")
+    await bench.request()
+    answered = bench.offer(1, "a")
+    overtaking = await bench.request()
+    bench.broker._heard_s -= BUDGET_S / module._SILENT_AFTER_SHARE
+    overtaking.answer()
+    await _ended(answered)
+    for n in range(2 * module._MIN_WINDOW):
+        bench.offer(n, "a")
+
+
+async def test_what_comes_out_of_the_spool_takes_no_place_from_requests(bench: _Bench) -> None:
+    bench.broker._window = module._MIN_WINDOW
+    for n in range(2 * module._MIN_WINDOW):
+        bench.offer(n, urgent=False)
+    for n in range(module._MIN_WINDOW):
+        bench.offer(n)
+    with pytest.raises(Overloaded):
+        bench.offer(99)
+
+
 async def test_queue_is_bounded_in_records_and_bytes(
     bench: _Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
