@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
 
@@ -49,7 +49,7 @@ class Drainer:
         self._at_once = 1
         self._recoveries = 0
         self._passed: dict[Partition, Held] = {}
-        self._probing: set[int] = set()
+        self._taken: set[int] = set()
         self._unpublishable: dict[int, float] = {}
 
     async def run(self) -> None:
@@ -100,8 +100,11 @@ class Drainer:
         )
         if not chunk or self._recoveries != self._router.recoveries:
             return 0  # what was read may have been a probe that went through meanwhile
-        due = [held for held in chunk if not self._passes(held)]
-        published = await self._publish_all(due)
+        due = self._taken_of([held for held in chunk if not self._passes(held)])
+        try:
+            published = await self._publish_all(due)
+        finally:
+            self._let_go(due)
         again = [h for h in due if h.stored.offset not in published and not self._passes(h)]
         # what the log did not take though its partition is up is met again at once
         self._cursor = again[0].stored.offset - 1 if again else chunk[-1].stored.offset
@@ -115,17 +118,28 @@ class Drainer:
         due = {each for each in self._router.unavailable if not self._router.is_open(each)}
         if self._stopping or not due:
             return
-        probes = {each: self._passed[each] for each in due if each in self._passed}
-        topics_left = {each.topic for each in due.difference(probes)}
-        for topic in topics_left.intersection(self._spool.topics()):
-            for held in await self._spool.read_topic(topic, after=0, limit=1):
-                probes.setdefault(self._partition_of(held), held)
-        ids = {held.stored.offset for held in probes.values()} - self._unpublishable.keys()
-        self._probing |= ids
+        taken = self._taken_of(self._passed[each] for each in due if each in self._passed)
         try:
-            await self._publish_all([h for h in probes.values() if h.stored.offset in ids])
+            topics_left = {each.topic for each in due.difference(self._passed)}
+            for topic in topics_left.intersection(self._spool.topics()):
+                first = await self._spool.read_topic(topic, after=0, limit=1)
+                taken += self._taken_of(first)
+            await self._publish_all(taken)
         finally:
-            self._probing -= ids
+            self._let_go(taken)
+
+    def _taken_of(self, found: Iterable[Held]) -> list[Held]:
+        """Those that cursor and probe do not have in hand: else one is published and counted twice.
+
+        What was read is taken before anything else is awaited, since it may be gone after that.
+        """
+        barred = self._taken | self._unpublishable.keys()
+        taken = [held for held in found if held.stored.offset not in barred]
+        self._taken.update(held.stored.offset for held in taken)
+        return taken
+
+    def _let_go(self, taken: Iterable[Held]) -> None:
+        self._taken.difference_update(held.stored.offset for held in taken)
 
     async def _publish_all(self, due: Sequence[Held]) -> dict[int, Outcome]:
         """Publishes and forgets; how those ended, by id, that the log took. Raises NotDurable."""
@@ -176,7 +190,7 @@ class Drainer:
     def _passes(self, held: Held) -> bool:
         """Whether the cursor passes a record now; the first of a partition is its next probe."""
         id_ = held.stored.offset
-        if id_ in self._probing or id_ in self._unpublishable:
+        if id_ in self._taken or id_ in self._unpublishable:
             return True
         partition = self._partition_of(held)
         if self._router.is_closed(partition):

@@ -245,6 +245,26 @@ async def test_probe_that_hangs_holds_up_nobody(place: Path) -> None:
         await _cancelled(running)
 
 
+async def test_record_under_way_is_no_probe_and_is_counted_once(place: Path) -> None:
+    log, silent, router = MemoryLog(), MemoryLog(), _router()
+    log.may_finish.clear()
+    silent.failure = _raise(PartitionUnavailable(""))
+    async with open_spool(place) as bench:
+        await _take(bench, 1)
+        async with _draining(bench, log, router):
+            await until(lambda: log.asked == [record(1)])
+            # while the record is under way, a request finds both partitions down
+            for topic in (TOPIC, OTHER_TOPIC):
+                await router.publish(silent, record(topic=topic), may_probe=True)
+            await _take(bench, 2, topic=OTHER_TOPIC)
+            await until(lambda: record(2, topic=OTHER_TOPIC) in log.asked)
+            assert log.asked.count(record(1)) == 1
+            log.may_finish.set()
+            await until(_is_empty(bench))
+        assert imbalance(bench.ledger) == BALANCED
+        assert bench.ledger.settled == {("live-events", "published", ""): 2}
+
+
 async def test_topic_that_is_down_is_asked_seldom(place: Path) -> None:
     log = MemoryLog()
     log.failure = _raise(TopicRefused("denied"), TOPIC)
