@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
@@ -23,7 +24,7 @@ _MOST_AT_ONCE = 2_048
 _PAUSE_S = 0.1
 _STOP_TIMEOUT_S = 5.0
 _QUARANTINE_AGAIN_AFTER_S = 3.0
-_UNPUBLISHABLE_AGAIN_AFTER_S = 60.0
+_UNPUBLISHABLE_AGAIN_AFTER_S = (60.0, 600.0, 3_600.0)
 
 
 class Drainer:
@@ -51,6 +52,7 @@ class Drainer:
         self._passed: dict[Partition, Held] = {}
         self._taken: set[int] = set()
         self._unpublishable: dict[int, float] = {}
+        self._refusals: Counter[int] = Counter()
 
     async def run(self) -> None:
         """Until cancelled. A failing disk is waited for: whoever looks after it logs it."""
@@ -175,17 +177,24 @@ class Drainer:
                 log.error("record too large for its topic, quarantined", topic=record.topic)
                 return _outcome_of(kept, self._prefix)
         except RecordTooLarge:
-            pause_s = _UNPUBLISHABLE_AGAIN_AFTER_S
+            pause_s = self._pause_after_refusal(held.stored.offset)
             log.error(
                 "record too large for its topic and for quarantine, it stays in the spool:"
                 " raise max.message.bytes of the quarantine topic",
                 quarantine=kept.topic,
                 topic=record.topic,
                 spool_id=held.stored.offset,
+                tried_again_in_s=pause_s,
             )
         now_s = asyncio.get_running_loop().time()
         self._unpublishable[held.stored.offset] = now_s + pause_s
         return None
+
+    def _pause_after_refusal(self, id_: int) -> float:
+        """It was acknowledged, so it is not given up, however often it is refused."""
+        self._refusals[id_] += 1
+        longest = len(_UNPUBLISHABLE_AGAIN_AFTER_S)
+        return _UNPUBLISHABLE_AGAIN_AFTER_S[min(self._refusals[id_], longest) - 1]
 
     def _passes(self, held: Held) -> bool:
         """Whether the cursor passes a record now; the first of a partition is its next probe."""

@@ -194,7 +194,7 @@ def imbalance(ledger: Ledger) -> dict[Source, int]:
 BALANCED = dict.fromkeys(SOURCES, 0)
 
 
-async def until(holds: Callable[[], bool | Awaitable[bool]], *, timeout_s: float = 5.0) -> None:
+async def until(holds: Callable[[], bool | Awaitable[bool]], *, timeout_s: float = 30.0) -> None:
     """Waits for what another thread or task brings about."""
     async with asyncio.timeout(timeout_s):
         while True:
