@@ -171,7 +171,7 @@ def _alarms(settings: Settings, directory: Directory, metrics: Metrics) -> Alarm
 
 
 async def _name_missing_topics(settings: Settings) -> None:
-    """Says once, as soon as Kafka answers, which topics are missing; their events get 503."""
+    """Says once, as soon as Kafka answers, which topics are missing; their events are spooled."""
     while True:
         try:
             there = await topic_admin.existing(settings.kafka.client_options())

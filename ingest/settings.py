@@ -87,7 +87,10 @@ class AlarmSettings(Section):
 
 
 class PublishSettings(Section):
-    """How long Kafka may take for one batch; two of them must fit into the ten seconds we have."""
+    """How long Kafka may take for one record, from the moment that it is handed over.
+
+    Beyond it the record goes to the spool, and both must fit into the ten seconds we have.
+    """
 
     timeout_s: float = Field(default=2.0, gt=0, le=3)
 
