@@ -20,7 +20,7 @@ from tests.support.processes import NotReady
 FEED: Final = 40
 HELD: Final = 120
 LATER_PASSAGES: Final = range(2, 12)
-LATER_DELETES: Final = range(2, 6)
+LATER_WHILE_DRAINING: Final = range(2, 6)
 """A spool with so few records is emptied in seven steps, each twice as large as the last."""
 
 EXPIRED_AGE_S: Final = 7_200
@@ -46,7 +46,7 @@ async def crash_while_draining(grounds: Grounds, seed: int) -> Tally:
     """Between the broker's acknowledgement and the removal from the spool, and after that."""
     async with grounds.site(seed) as site:
         for point in ("after-kafka-ack", "before-spool-delete", "after-spool-delete"):
-            for passage in _passages(seed, point):
+            for passage in _passages(seed, point, LATER_WHILE_DRAINING):
                 await site.link.refuse()
                 await site.canvas.send_events(site.url, count=HELD)
                 await _expect_held(site, "spool")
@@ -127,9 +127,8 @@ async def crash_around_the_reserve(grounds: Grounds, seed: int) -> Tally:
         return await judge(site)
 
 
-def _passages(seed: int, point: str) -> tuple[int, int]:
+def _passages(seed: int, point: str, later: range = LATER_PASSAGES) -> tuple[int, int]:
     """The first one, and a later one."""
-    later = LATER_DELETES if point.endswith("delete") else LATER_PASSAGES
     return 1, random.Random(f"{seed}/{point}").choice(later)
 
 

@@ -17,7 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from ingest.contract.envelope import Source
-from ingest.contract.eventlog.logfile import LogFileError
+from ingest.contract.eventlog.logfile import PROBE_BYTES, LogFileError
 from ingest.contract.record import Record
 from ingest.errors import NoRoom, NotDurable, Overloaded
 from ingest.observing.ledger import Ledger
@@ -25,6 +25,7 @@ from ingest.shared.background import Background, TaskEnded
 from ingest.spool import spool as spool_module
 from ingest.spool import upkeep
 from ingest.spool.directory import SpoolDirectory
+from ingest.spool.limits import Room
 from ingest.spool.reserve import RESERVE_NAME
 from ingest.spool.rows import Contents, Item
 from ingest.spool.spool import Spool
@@ -392,11 +393,18 @@ async def test_read_that_fails_leaves_the_spool_healthy_if_a_probe_works(
 
 
 async def test_spool_with_less_room_than_a_large_record_takes_is_unhealthy(place: Path) -> None:
-    limits = replace(LIMITS, max_bytes=2 * _MB)
-    async with open_spool(place, limits) as bench:
-        assert bench.spool.health()[0]
+    async with open_spool(place, replace(LIMITS, max_bytes=2 * _MB)) as bench:
+        await bench.spool._upkeep.once()
+        used_bytes = bench.spool.figures().used_bytes
+    for room_bytes, is_well in ((PROBE_BYTES, True), (PROBE_BYTES - 1, False)):
+        limits = replace(LIMITS, max_bytes=used_bytes + room_bytes)
+        room = Room(limits, bench.directory.reserve, used_bytes)
+        with contextlib.nullcontext() if is_well else pytest.raises(NoRoom, match="full"):
+            room.check_health()
+    async with open_spool(place, replace(LIMITS, max_bytes=2 * _MB)) as bench:
         await _fill(bench, "live-events")
-        assert not bench.spool.health()[0]
+        await bench.spool._upkeep.once()  # has probed the disk, which works
+        assert bench.spool.health() == (False, "the spool is full")
 
 
 async def test_commit_that_comes_late_counts_as_recovered(
