@@ -34,8 +34,11 @@ class Outcome:
 @click.option("--row", "number", type=int, help="Run this row alone.")
 @click.option("--case", "name", help="Run the cases of this name alone.")
 @click.option("--seed", type=int, help="Draw everything from it; a new one by default.")
+@click.option(
+    "--load", default=1.0, help="Share of the load to send; below 1 what is measured says nothing."
+)
 @click.option("--quick", is_flag=True, help="Run what `make test` runs.")
-def main(number: int | None, name: str | None, seed: int | None, quick: bool) -> None:
+def main(number: int | None, name: str | None, seed: int | None, load: float, quick: bool) -> None:
     """Break things, one after the other, and count what was lost. Exit 1 if anything was."""
     chosen = [
         (row, case)
@@ -49,22 +52,26 @@ def main(number: int | None, name: str | None, seed: int | None, quick: bool) ->
     began = time.monotonic()
     click.echo(f"faults: {len(chosen)} cases, seed {seed}")
     try:
-        outcomes = asyncio.run(_run(chosen, seed, quick=quick))
+        outcomes = asyncio.run(_run(chosen, seed, quick=quick, load=load))
     except KafkaUnavailable as error:
         sys.exit(f"faults: {str(error).splitlines()[0]}")
-    _finish(outcomes, seed, whole=number is None and name is None and not quick)
+    _finish(outcomes, seed, whole=len(chosen) == sum(len(row.cases) for row in ROWS) and load == 1)
     click.echo(f"took {time.monotonic() - began:.0f} s", err=True)
     sys.exit(0 if all(outcome.tally.held for outcome in outcomes) else 1)
 
 
-async def _run(chosen: list[tuple[Row, Case]], seed: int, *, quick: bool) -> list[Outcome]:
+async def _run(
+    chosen: list[tuple[Row, Case]], seed: int, *, quick: bool, load: float
+) -> list[Outcome]:
     directory = Path(tempfile.mkdtemp(prefix="forebay-faults-"))
     click.echo(f"logs are kept in {directory}", err=True)
     outcomes = []
-    async with Grounds(directory, quick=quick) as grounds:
+    async with Grounds(directory, quick=quick, load=load) as grounds:
         for row, case in chosen:
             outcome = await _outcome(grounds, row, case, seed)
             click.echo(_line(outcome))
+            for measured in outcome.tally.measured:
+                click.echo(f"    {measured}")
             for violation in outcome.tally.violations:
                 click.echo(f"    {violation}")
             outcomes.append(outcome)

@@ -55,8 +55,8 @@ def _consumers(module: str, name: str, moment: Moment) -> Point:
 POINTS: Final[dict[str, Point]] = {
     "before-log-commit": _ingest("contract.eventlog.eventlog", "EventLog.append", "before"),
     "after-log-commit": _ingest("contract.eventlog.eventlog", "EventLog.append", "after"),
-    "before-kafka-send": _ingest("publishing.kafka.broker", "Broker._produce", "before"),
-    "after-kafka-ack": _ingest("publishing.kafka.broker", "Broker._produce", "after"),
+    "before-kafka-send": _ingest("publishing.kafka.cluster", "Connection.produce", "before"),
+    "after-kafka-ack": _ingest("publishing.kafka.cluster", "Connection.produce", "after"),
     "before-spool-commit": _ingest("spool.store", "SpoolFile.append", "before"),
     "after-spool-commit": _ingest("spool.store", "SpoolFile.append", "after"),
     "before-spool-answer": _ingest("spool.spool", "Spool.append", "after"),

@@ -14,10 +14,14 @@ from typing import Final, Literal, Self
 import aiohttp
 
 from tests.emulator.canvas import Canvas
+from tests.emulator.key_store import Keys
 from tests.emulator.school import School
 from tests.faults import kept
+from tests.faults.placing import Placing, make_placed
 from tests.faults.programs import receiver_part, worker_part
 from tests.faults.proxy import Proxy
+from tests.faults.readiness import Readiness
+from tests.faults.signed_ahead import SignedAhead
 from tests.faults.site import Site, running
 from tests.faults.watching import Watcher
 from tests.faults.witness import Witness
@@ -27,7 +31,7 @@ from tests.support.processes import free_port, make_topics
 LOGIN: Final = "receiver"
 PASSWORD: Final = "not-a-secret"
 
-Brokers = Literal[0, 1, 3]
+Brokers = Literal[0, 1, 2, 3]
 """0 is the embedded log."""
 
 Way = Literal["proxy", "login"]
@@ -37,17 +41,23 @@ class Grounds:
     """Starts a cluster when the first case asks for it. Use as an async context manager.
 
     `quick` cases may use fewer events where the row's point does not depend on their number.
+    `load` is the share of their usual rate that cases send which measure.
     """
 
-    def __init__(self, directory: Path, *, quick: bool = False) -> None:
+    def __init__(self, directory: Path, *, quick: bool = False, load: float = 1.0) -> None:
         self.quick = quick
+        self.load = load
         self._directory = directory
         self._clusters: dict[Brokers, Cluster] = {}
+        self._keys = Keys.generate()
+        self._ahead: dict[int, SignedAhead] = {}
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for ahead in self._ahead.values():
+            ahead.close()
         for cluster in self._clusters.values():
             await asyncio.to_thread(cluster.stop)
 
@@ -62,12 +72,13 @@ class Grounds:
         worker: Mapping[str, str] | None = None,
         with_worker: bool = True,
         clock: Callable[[], float] = time.time,
+        placing: Placing | None = None,
     ) -> AsyncIterator[Site]:
         """A running site whose Canvas is drawn from `seed`.
 
         `through` says how the receiver reaches Kafka: over `Site.links`, or under a name that can
         be denied something. `receiver` and `worker` are settings laid over the usual ones; `clock`
-        is the emulated Canvas's.
+        is the emulated Canvas's. `placing` says which brokers have which topics.
         """
         cluster = await self._cluster(brokers)
         plot = Plot.new(self._directory, cluster)
@@ -76,9 +87,9 @@ class Grounds:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             witness = Witness()
             canvas = await stack.enter_async_context(
-                Canvas(school=School.from_seed(seed), oracle=witness, clock=clock)
+                Canvas(school=School.from_seed(seed), keys=self._keys, oracle=witness, clock=clock)
             )
-            await _topics(stack, plot)
+            await _topics(stack, plot, placing)
             port = free_port()
             receiving = receiver_part(
                 plot.directory,
@@ -107,9 +118,19 @@ class Grounds:
                 watcher=Watcher(
                     session, receiver_url=receiving.admin_url, worker_url=working.admin_url
                 ),
+                readiness=Readiness(
+                    session, admin_url=receiving.admin_url, process=lambda: receiving.process
+                ),
+                ahead=self._signed_ahead(seed),
+                load=self.load,
             )
             async with running(site, with_worker=with_worker):
                 yield site
+
+    def _signed_ahead(self, seed: int) -> SignedAhead:
+        ahead = self._ahead.setdefault(seed, SignedAhead(seed, self._keys))
+        ahead.freshen()
+        return ahead
 
     async def _cluster(self, size: Brokers) -> Cluster | None:
         if size == 0:
@@ -181,11 +202,13 @@ async def _links(stack: contextlib.AsyncExitStack, cluster: Cluster | None) -> l
     ]
 
 
-async def _topics(stack: contextlib.AsyncExitStack, plot: Plot) -> None:
+async def _topics(stack: contextlib.AsyncExitStack, plot: Plot, placing: Placing | None) -> None:
     """Makes the topics now, and takes them away at the end, from brokers that run again."""
     cluster = plot.cluster
     if cluster is not None:
         servers = cluster.bootstrap_servers
+        if placing is not None:
+            await asyncio.to_thread(make_placed, servers, plot.prefix, placing)
         await asyncio.to_thread(make_topics, plot.kafka_settings(servers))
         stack.push_async_callback(kept.delete_topics, servers, plot.prefix)
         stack.push_async_callback(asyncio.to_thread, _mend, cluster)

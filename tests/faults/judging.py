@@ -36,9 +36,10 @@ async def judge(site: Site, *, told: int = 0) -> Tally:
     Of the accepted events `told` are gone, and the receiver itself has counted them.
     """
     await site.watcher.look()
+    await site.readiness.look()
     tally = count(site.witness, await site.topics(), await site.tables(), told=told)
-    seen = (*site.seen, *site.watcher.violations, *_leaks(site))
-    return replace(tally, violations=(*seen, *tally.violations))
+    seen = (*site.seen, *site.watcher.violations, *site.readiness.violations, *_leaks(site))
+    return replace(tally, violations=(*seen, *tally.violations), measured=tuple(site.measured))
 
 
 def count(witness: Witness, topics: Topics, tables: Tables, *, told: int = 0) -> Tally:

@@ -8,19 +8,24 @@ from typing import Final
 
 from tests.faults.grounds import Grounds
 from tests.faults.rows import (
+    background,
     crashes,
     disks,
     ending,
+    half_outages,
     kafka_brokers,
     kafka_link,
     kafka_topics,
     keys,
     outages,
+    parked,
     promise,
     repeats,
     shapes,
+    slow_acks,
     spool_files,
     spool_writes,
+    tls,
     tokens,
     worker,
 )
@@ -251,5 +256,39 @@ ROWS: Final = (
         number=26,
         fault="a crash in every write of the spool, on copies of its files",
         cases=_quick(spool_writes.crash_at_every_write),
+    ),
+    Row(
+        number=27,
+        fault="a part of Kafka is down: a partition, a topic, one broker of three, one of two",
+        cases=_long(
+            half_outages.one_partition_without_a_leader,
+            half_outages.one_topic_below_its_in_sync_minimum,
+            half_outages.one_broker_of_three_slow,
+            half_outages.one_of_two_brokers_killed,
+        ),
+    ),
+    Row(
+        number=28,
+        fault="every acknowledgement takes nine tenths of the publish budget",
+        cases=_long(slow_acks.every_acknowledgement_late),
+    ),
+    Row(
+        number=29,
+        fault="gigabytes are parked in the spool for a topic that takes nothing",
+        cases=_long(parked.gigabytes_parked_for_one_topic),
+    ),
+    Row(
+        number=30,
+        fault="the certificate is renewed before its key; the key cannot be read",
+        cases=_long(tls.pair_renewed_in_two_steps_and_unreadable),
+    ),
+    Row(
+        number=31,
+        fault="each background task of receiver and worker ends with an error",
+        cases=_long(
+            background.each_task_of_the_receiver,
+            background.each_task_beside_the_embedded_log,
+            background.each_task_of_the_worker,
+        ),
     ),
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import orjson
 import psutil
 
 from tests.faults.waiting import until
@@ -35,6 +37,9 @@ class Part:
         self.disk_control: Path | None = None
         """Names what its spool's disk suffers from, if set before the launch; see `failing`."""
 
+        self.task_control: Path | None = None
+        """Names the background task that ends, if set before the launch; see `ending_tasks`."""
+
     @property
     def admin_url(self) -> str:
         """Its admin listener, the same for all its processes."""
@@ -45,6 +50,19 @@ class Part:
         """The process id of the one that runs."""
         assert self._program is not None
         return self._program.pid
+
+    def logged(self, *levels: str) -> list[dict[str, Any]]:
+        """Its log lines of these levels so far; lines that are no JSON are left out."""
+        lines = []
+        for text in self.log_file.read_bytes().splitlines():
+            with contextlib.suppress(orjson.JSONDecodeError):
+                lines.append(orjson.loads(text))
+        return [line for line in lines if line.get("level") in levels]
+
+    @property
+    def process(self) -> int | None:
+        """The process id of the one that is to run, None while none is."""
+        return self._program.pid if self._program is not None else None
 
     async def start(self, *, crash_at: str | None = None) -> None:
         """A new process, ready. Raises NotReady."""
@@ -66,6 +84,8 @@ class Part:
         rest = self._command[1:]
         if self.disk_control is not None:
             return ("python", "-m", "tests.faults.failing", str(self.disk_control), *point, *rest)
+        if self.task_control is not None:
+            return ("python", "-m", "tests.faults.ending_tasks", str(self.task_control), *rest)
         if point:
             return ("python", "-m", "tests.faults.crashing", *point, *rest)
         return self._command
@@ -107,6 +127,19 @@ class Part:
         pid = self.pid
         await until(lambda: not _runs(pid), timeout_s=timeout_s)
         await self.kill()
+
+    async def ended(self, *, timeout_s: float = END_TIMEOUT_S) -> int:
+        """Waits until it has ended by itself; its exit code. Raises TimeoutError."""
+        assert self._program is not None
+        program, pid = self._program, self.pid
+        await until(lambda: not _runs(pid), timeout_s=timeout_s)
+        self._program = None
+        return await asyncio.to_thread(program.stop)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process that is to run does not."""
+        return self._program is not None and not _runs(self.pid)
 
     @property
     def is_running(self) -> bool:

@@ -43,13 +43,19 @@ def report(
     """The file's text."""
     lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
     lines += [_result(row, tallies[row.number], runs[row.number]) for row in rows if row.cases]
+    measured = [f"- {row.number}: {each}" for row in rows for each in _measured(tallies, row)]
     waiting = [f"- {row.number}, {row.fault}: {row.pending}" for row in rows if row.pending]
     return (
         _HEAD
         + "\n".join(lines)
         + f"\n\n{last_line(tallies)} (seed {seed})\n"
+        + ("\nMeasured:\n\n" + "\n".join(measured) + "\n" if measured else "")
         + ("\nTo come:\n\n" + "\n".join(waiting) + "\n" if waiting else "")
     )
+
+
+def _measured(tallies: Mapping[int, Tally], row: Row) -> tuple[str, ...]:
+    return tallies[row.number].measured if row.number in tallies else ()
 
 
 def _result(row: Row, tally: Tally, runs: int) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import orjson
@@ -18,13 +18,21 @@ from tests.emulator.deliveries import Delivery, Job, Lane, Outgoing, Parcel, Ver
 from tests.emulator.school import LiveEvent, Notice, timed
 from tests.emulator.sender import NO_RETRIES, RetryPlan, Sender
 from tests.faults import kept
+from tests.faults.crowd import Crowd, crowding
 from tests.faults.programs import Part, store_in
 from tests.faults.proxy import Proxy
+from tests.faults.readiness import Readiness
+from tests.faults.signed_ahead import SignedAhead
 from tests.faults.verdict import Violation
 from tests.faults.waiting import until
 from tests.faults.watching import Ledger, Scrape, Watcher, scrape
 from tests.faults.witness import Witness
 from tests.kafka.broker import Cluster
+
+LEAST_RATE: Final = 500.0
+LEAST_TYPES: Final = 20
+PREPARED_S: Final = 10.0
+"""Most cases last no longer; what comes later is signed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +40,9 @@ class Site:
     """Everything that one case may break.
 
     `links` are the receiver's ways to the brokers, in their order; the worker goes past them.
-    Without a cluster both programs use the embedded log. `seen` is what did not hold so far.
+    Without a cluster both programs use the embedded log. `ahead` are events that are signed
+    already, and `load` is the share of their rate that is sent. `seen` is what did not hold so far,
+    `measured` what is worth telling.
     """
 
     canvas: Canvas
@@ -46,7 +56,11 @@ class Site:
     url: str
     session: aiohttp.ClientSession
     watcher: Watcher
+    readiness: Readiness
+    ahead: SignedAhead
+    load: float
     seen: list[Violation] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)
 
     @property
     def link(self) -> Proxy:
@@ -155,7 +169,7 @@ def notices_request(tokens: Sequence[bytes], parcels: Sequence[Parcel]) -> Outgo
 async def running(site: Site, *, with_worker: bool = True) -> AsyncIterator[Site]:
     """Both programs, ready and watched; at the end both must go in order."""
     parts = [site.receiver, *([site.worker] if with_worker else [])]
-    watching = asyncio.create_task(site.watcher.run(), name="watcher")
+    watching = [asyncio.create_task(each.run()) for each in (site.watcher, site.readiness)]
     try:
         await asyncio.gather(*(part.start() for part in parts))
         yield site
@@ -163,9 +177,10 @@ async def running(site: Site, *, with_worker: bool = True) -> AsyncIterator[Site
         await asyncio.gather(site.receiver.kill(), site.worker.kill())
         raise
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for task in watching:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
     running_parts = [part for part in (site.receiver, site.worker) if part.is_running]
     codes = await asyncio.gather(*(part.term() for part in running_parts))
     if any(codes):
@@ -200,3 +215,35 @@ async def streaming(
     finally:
         ended.set()
         await stream
+
+
+@contextlib.asynccontextmanager
+async def loaded(site: Site, *, rate: float, notice_share: float = 0) -> AsyncIterator[Crowd]:
+    """As `streaming`, with events signed ahead: they cost little, and keep their rate.
+
+    Notices come beside them. The case expects `LEAST_RATE` in all, and `LEAST_TYPES`.
+    """
+    rate *= site.load
+    await site.ahead.prepare(int(rate * PREPARED_S))
+    ended, began_s = asyncio.Event(), time.monotonic()
+    before = len(site.witness.deliveries)
+    async with Crowd(site.url, site.witness.record) as crowd, asyncio.TaskGroup() as group:
+        if notice_share:
+            group.create_task(
+                site.canvas.stream(site.url, until=ended, rate=rate * notice_share, notice_share=1)
+            )
+        async with crowding(crowd, site.ahead.events(), rate=rate * (1 - notice_share)):
+            await until(lambda: len(site.witness.deliveries) > before + rate / 2)
+            yield crowd
+            posting_s = time.monotonic() - began_s
+            ended.set()
+    _expect_load(site, posted=len(site.witness.deliveries) - before, seconds=posting_s)
+
+
+def _expect_load(site: Site, *, posted: int, seconds: float) -> None:
+    types = len({entry.name for entry in site.witness.entries.values()})
+    site.measured.append(f"{posted / seconds:,.0f} events/s over {types} types")
+    site.expect(
+        posted >= LEAST_RATE * site.load * seconds, f"only {posted} events came in {seconds:.1f} s"
+    )
+    site.expect(types >= LEAST_TYPES, f"only {types} types came")

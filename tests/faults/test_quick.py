@@ -15,6 +15,8 @@ from tests.kafka.errors import KafkaUnavailable
 
 QUICK = {f"{row.number}-{case.name}": case for row in ROWS for case in row.cases if case.quick}
 SEED_VARIABLE = "TEST_FAULTS_SEED"
+LOAD = 0.2
+"""Other tests run beside these; the whole rate is for `make faults`."""
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -25,7 +27,7 @@ pytestmark = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def grounds(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Grounds]:
-    async with Grounds(tmp_path_factory.mktemp("faults"), quick=True) as grounds:
+    async with Grounds(tmp_path_factory.mktemp("faults"), quick=True, load=LOAD) as grounds:
         yield grounds
 
 

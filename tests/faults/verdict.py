@@ -26,7 +26,7 @@ class Tally:
     `events` are the distinct ones that were sent and deserve a 2xx, be it for quarantine, `acked`
     those of them that got one. `lost` were answered 2xx and are nowhere, `untrusted` are in a
     trusted place and should not be, `duplicate_rows` are rows beyond the first of an event in any
-    table. `longest_request_s` is measured at the sender.
+    table. `longest_request_s` is measured at the sender. `measured` are figures in words.
     """
 
     events: int = 0
@@ -36,6 +36,7 @@ class Tally:
     duplicate_rows: int = 0
     longest_request_s: float = 0.0
     violations: tuple[Violation, ...] = ()
+    measured: tuple[str, ...] = ()
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -46,6 +47,7 @@ class Tally:
             duplicate_rows=self.duplicate_rows + other.duplicate_rows,
             longest_request_s=max(self.longest_request_s, other.longest_request_s),
             violations=self.violations + other.violations,
+            measured=self.measured + other.measured,
         )
 
     @property

@@ -19,12 +19,16 @@ class Witness(Oracle):
         self.refused_genuine: Counter[str] = Counter()
         """Genuine events that were answered 4xx, by reason: Canvas would lose each of them."""
 
+        self.deliveries: list[Delivery] = []
+        """Every delivery, in the order of the answers."""
+
         self._forgeries: set[str] = set()
         self._vouched: set[str] = set()
 
     def record(self, delivery: Delivery) -> None:
         """Takes down one delivery."""
         super().record(delivery)
+        self.deliveries.append(delivery)
         # the outcome of a refused notice is "rejected", and its reason says more
         refused = delivery.outcome in (None, "rejected", "not_durable")
         self.said[delivery.status, delivery.reason if refused else delivery.outcome] += 1

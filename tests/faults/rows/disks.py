@@ -45,11 +45,12 @@ async def disk_full_but_for_the_reserve(grounds: Grounds, seed: int) -> Tally:
     """No room but for the reserve: Live Events are refused, every notice is taken."""
     async with _failing(grounds, seed) as site:
         async with _flow(site):
-            async with _suffering(site, "full"):
-                await _expect_refused(site)
-                lost = site.witness.counts("pns").lost
-                site.expect(not lost, f"{lost} notices were refused, with a reserve for them")
-            await _expect_taken(site)
+            with site.readiness.undecided():
+                async with _suffering(site, "full"):
+                    await _expect_refused(site)
+                    lost = site.witness.counts("pns").lost
+                    site.expect(not lost, f"{lost} notices were refused, with a reserve for them")
+                await _expect_taken(site)
             await until(lambda: _reserve(site).exists())
         return await _judged(site)
 
@@ -60,9 +61,10 @@ async def disk_fails(grounds: Grounds, seed: int) -> Tally:
     async with _failing(grounds, seed) as site:
         async with _flow(site):
             for trouble in troubles:
-                async with _suffering(site, trouble):
-                    await _expect_refused(site)
-                await _expect_taken(site)
+                with site.readiness.undecided():
+                    async with _suffering(site, trouble):
+                        await _expect_refused(site)
+                    await _expect_taken(site)
                 await asyncio.sleep(WELL_S)
         return await _judged(site)
 
@@ -89,11 +91,13 @@ async def disk_full_and_broker_down(grounds: Grounds, seed: int) -> Tally:
         settings = {"FOREBAY_SPOOL__DIR": str(disk)} if disk else {}
         settings["FOREBAY_SPOOL__PNS_RESERVE_BYTES"] = str(LARGE_RESERVE_BYTES)
         async with _failing(grounds, seed, **settings) as site:
-            async with _flow(site, plan), _no_room(site, disk):
-                await _expect_refused(site)
-                await asyncio.sleep(PATIENCE_S)
-                lost = site.witness.counts("pns").lost
-                site.expect(disk is None or not lost, f"{lost} notices were refused")
+            with site.readiness.undecided():
+                async with _flow(site, plan), _no_room(site, disk):
+                    await _expect_refused(site)
+                    await asyncio.sleep(PATIENCE_S)
+                    lost = site.witness.counts("pns").lost
+                    site.expect(disk is None or not lost, f"{lost} notices were refused")
+                await _expect_ready_again(site)
             counts = site.witness.counts()
             site.expect(counts.lost and not counts.undecided, f"at Canvas's side: {counts}")
             await _expect_ledger_agrees(site)
@@ -186,15 +190,27 @@ async def _expect_refused(site: Site) -> None:
         retry_after = response.headers.get("Retry-After", "")
     site.expect(response.status == 503, f"answered {response.status} without a place to keep it")
     site.expect(retry_after.isdigit(), f"a 503 with Retry-After {retry_after!r}")
-    await asyncio.sleep(TROUBLE_S)
+    with site.readiness.lost():
+        await asyncio.sleep(TROUBLE_S)
     others = {
         status for status, _ in site.witness.said if status is not None and status not in (202, 503)
     }
     site.expect(not others, f"there were answers {others}")
 
 
+async def _expect_ready_again(site: Site) -> None:
+    """No event has to come for it: the receiver finds out by itself."""
+
+    async def is_ready() -> bool:
+        async with site.session.get(f"{site.receiver.admin_url}/readyz") as response:
+            return response.status == 200
+
+    await until(is_ready, timeout_s=15)
+
+
 async def _expect_taken(site: Site) -> None:
     """The disk is well again, so nothing is refused any more."""
+    await _expect_ready_again(site)
 
     async def is_taken() -> bool:
         event = site.canvas.school.live_event(site.witness.genuine, stream="taken again")

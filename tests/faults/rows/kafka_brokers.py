@@ -21,12 +21,12 @@ from tests.faults.rows.expecting import (
     expect_within_budget,
     spool_file_bytes,
 )
-from tests.faults.site import Site, streaming
+from tests.faults.site import Site, loaded
 from tests.faults.verdict import Tally
 from tests.faults.waiting import until
 from tests.kafka.broker import Broker
 
-RATE: Final = 100.0
+RATE: Final = 550.0
 NOTICE_SHARE: Final = 0.1
 OUTAGE_S: Final = (4.0, 6.0)
 NEEDED_IN_SYNC: Final = 2
@@ -38,7 +38,7 @@ async def leader_killed(grounds: Grounds, seed: int) -> Tally:
     """SIGKILL to the broker that leads most topics, until others have taken over."""
     rng = random.Random(seed)
     async with grounds.site(seed, brokers=3) as site:
-        async with streaming(site, rate=RATE, repeat_share=0, notice_share=NOTICE_SHARE):
+        async with loaded(site, rate=RATE, notice_share=NOTICE_SHARE):
             leader = await _busiest(site)
             await asyncio.to_thread(leader.kill)
             await until(lambda: _leads_nothing(site, leader), timeout_s=TAKE_OVER_TIMEOUT_S)
@@ -55,7 +55,7 @@ async def rolling_restart(grounds: Grounds, seed: int) -> Tally:
     async with grounds.site(seed, brokers=3) as site:
         brokers = list(_brokers(site))
         rng.shuffle(brokers)
-        async with streaming(site, rate=RATE, repeat_share=0, notice_share=NOTICE_SHARE):
+        async with loaded(site, rate=RATE, notice_share=NOTICE_SHARE):
             for broker in brokers:
                 await asyncio.to_thread(broker.stop)
                 await asyncio.to_thread(broker.start)
@@ -67,7 +67,7 @@ async def too_few_in_sync(grounds: Grounds, seed: int) -> Tally:
     rng = random.Random(seed)
     async with grounds.site(seed, brokers=3) as site:
         away = rng.sample(_brokers(site), k=2)
-        async with streaming(site, rate=RATE, repeat_share=0, notice_share=NOTICE_SHARE):
+        async with loaded(site, rate=RATE, notice_share=NOTICE_SHARE):
             for broker in away:
                 await asyncio.to_thread(broker.stop)
             few = [each for each in await _partitions(site) if len(each.isrs) < NEEDED_IN_SYNC]

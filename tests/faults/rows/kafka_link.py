@@ -18,10 +18,10 @@ from tests.faults.rows.expecting import (
     repeated,
     spool_file_bytes,
 )
-from tests.faults.site import streaming
+from tests.faults.site import loaded
 from tests.faults.verdict import Tally
 
-RATE: Final = 100.0
+RATE: Final = 550.0
 NOTICE_SHARE: Final = 0.1
 OUTAGE_S: Final = (4.0, 6.0)
 LATENCY_S: Final = 5.0
@@ -101,7 +101,7 @@ async def _unacknowledged(grounds: Grounds, seed: int, fate: Fate) -> Tally:
     """The topics must hold repeats then, else nothing was tried; the tables must not."""
     rng = random.Random(seed)
     async with grounds.site(seed) as site:
-        async with streaming(site, rate=RATE, repeat_share=0, notice_share=NOTICE_SHARE):
+        async with loaded(site, rate=RATE, notice_share=NOTICE_SHARE):
             site.link.answers(fate, to=PRODUCE)
             await _outage(rng)
             await site.link.heal()
@@ -116,7 +116,7 @@ async def _spooled_meanwhile(grounds: Grounds, seed: int, breaking: Breaking) ->
     """All is accepted by way of the spool, which drains once the link is whole again."""
     rng = random.Random(seed)
     async with grounds.site(seed) as site:
-        async with streaming(site, rate=RATE, repeat_share=0, notice_share=NOTICE_SHARE):
+        async with loaded(site, rate=RATE, notice_share=NOTICE_SHARE):
             await breaking(site.link, rng)
             peak_bytes = spool_file_bytes(site)
             await site.link.heal()
