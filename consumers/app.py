@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
-from consumers.dead_letter import dead_letter_record
+from consumers.dead_letters.dead_letter import dead_letter_record
 from consumers.metrics import END_OF_LOG, Metrics
 from consumers.projections import all_tables
 from consumers.settings import Settings

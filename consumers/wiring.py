@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from consumers.dead_letter import DeadLetters
-from consumers.dead_letter_embedded import EmbeddedDeadLetters
-from consumers.dead_letter_kafka import KafkaDeadLetters
+from consumers.dead_letters.dead_letter import DeadLetters
+from consumers.dead_letters.embedded import EmbeddedDeadLetters
+from consumers.dead_letters.kafka import KafkaDeadLetters
 from consumers.retry import SINK_RETRY, retried
 from consumers.settings import Settings
 from consumers.sinks.base import Sink

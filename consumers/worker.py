@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from consumers.batch import Batch, BatchBuilder
-from consumers.dead_letter import DeadLetters
+from consumers.dead_letters.dead_letter import DeadLetters
 from consumers.decoder import read_rows
 from consumers.errors import Poison, TooManyPoisons
 from consumers.metrics import Metrics

@@ -10,7 +10,7 @@ import structlog
 from ingest.errors import NotDurable, Refusal, Rejection, Uncheckable
 from ingest.intake import Intake
 from ingest.shared.logs import place_of
-from ingest.spool.rows import HeldToken
+from ingest.spool.files.rows import HeldToken
 from ingest.spool.spool import Spool
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 

@@ -24,7 +24,7 @@ from ingest.settings import Settings
 from ingest.shared.background import Background
 from ingest.shared.environment import SettingsError
 from ingest.spool.deferred import Deferred
-from ingest.spool.directory import SpoolDirectory
+from ingest.spool.files.directory import SpoolDirectory
 from ingest.spool.limits import SpoolLimits
 from ingest.spool.spool import Spool
 from ingest.verify_deferred import DeferredVerification

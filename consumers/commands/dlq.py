@@ -20,9 +20,9 @@ from consumers.commands.console import (
     settings,
     show_rows,
 )
-from consumers.dead_letter import DeadLetters, Letter, letters
+from consumers.dead_letters.dead_letter import DeadLetters, Letter, letters
+from consumers.dead_letters.replay import Outcome, Replay
 from consumers.projections import all_tables
-from consumers.replay import Outcome, Replay
 from consumers.settings import Settings
 from consumers.values import PoisonReason
 from consumers.wiring import open_dead_letters, open_sink

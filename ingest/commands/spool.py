@@ -18,15 +18,15 @@ from ingest.commands.console import Misuse, errors_in_one_line, json_option, pri
 from ingest.settings import Settings
 from ingest.shared import logs
 from ingest.shared.environment import load
-from ingest.spool.directory import SpoolDirectory
+from ingest.spool.files.directory import SpoolDirectory
+from ingest.spool.files.ownership import owner
+from ingest.spool.files.reader import SpoolReader
+from ingest.spool.files.rebuild import REBUILT_NAME
+from ingest.spool.files.reserve import RESERVE_NAME
+from ingest.spool.files.store import FILE_NAME
 from ingest.spool.maintenance import check
 from ingest.spool.maintenance.check import Repair, Verdict
 from ingest.spool.maintenance.exchange import Imported, import_lines, to_line
-from ingest.spool.ownership import owner
-from ingest.spool.reader import SpoolReader
-from ingest.spool.rebuild import REBUILT_NAME
-from ingest.spool.reserve import RESERVE_NAME
-from ingest.spool.store import FILE_NAME
 from ingest.verifying.tenants_file import read_tenants
 
 _DAMAGED_FILES = "damaged-*"

@@ -13,7 +13,7 @@ from ingest.errors import NotDurable, RecordTooLarge
 from ingest.observing.ledger import Ledger
 from ingest.publishing.log import Log, Partition
 from ingest.publishing.router import Router
-from ingest.spool.rows import Held
+from ingest.spool.files.rows import Held
 from ingest.spool.spool import Spool
 
 log = structlog.get_logger(__name__)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 
 from ingest.observing.ledger import Ledger
-from ingest.spool.rows import Contents, Held, HeldToken, Item, NewRecord
-from ingest.spool.store import HeldItem
+from ingest.spool.files.rows import Contents, Held, HeldToken, Item, NewRecord
+from ingest.spool.files.store import HeldItem
 from ingest.spool.usage import SpoolUsage
 from ingest.values import EventState
 

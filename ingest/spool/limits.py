@@ -7,8 +7,8 @@ from msgspec import Struct
 from ingest.contract.envelope import Source
 from ingest.contract.eventlog.logfile import PROBE_BYTES
 from ingest.errors import NoRoom
-from ingest.spool.reserve import Reserve
-from ingest.spool.rows import Item, NewRecord, size_of
+from ingest.spool.files.reserve import Reserve
+from ingest.spool.files.rows import Item, NewRecord, size_of
 from ingest.spool.usage import SpoolUsage
 
 # of what topics that are held back, and deferred Live Events, may take

@@ -17,10 +17,10 @@ from ingest.errors import DiskFull, NoRoom, NotDurable, Overloaded
 from ingest.observing.ledger import Ledger
 from ingest.observing.metrics import SpoolFigures
 from ingest.spool.accounts import Accounts
-from ingest.spool.directory import Opening, SpoolDirectory
+from ingest.spool.files.directory import Opening, SpoolDirectory
+from ingest.spool.files.rows import Held, HeldToken, Item, NewRecord, batches
+from ingest.spool.files.store import HeldItem, Table
 from ingest.spool.limits import Room, SpoolLimits
-from ingest.spool.rows import Held, HeldToken, Item, NewRecord, batches
-from ingest.spool.store import HeldItem, Table
 from ingest.spool.upkeep import Upkeep
 from ingest.storage.disk import Disk
 from ingest.storage.group_commit import GroupCommit

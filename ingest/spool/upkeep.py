@@ -8,9 +8,9 @@ import structlog
 
 from ingest.errors import NotDurable
 from ingest.spool.accounts import Accounts
-from ingest.spool.directory import Opening, SpoolDirectory
+from ingest.spool.files.directory import Opening, SpoolDirectory
+from ingest.spool.files.rows import Contents
 from ingest.spool.limits import Room, SpoolLimits
-from ingest.spool.rows import Contents
 from ingest.spool.usage import Growth
 from ingest.storage.disk import Disk
 

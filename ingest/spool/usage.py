@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Collection
 
 from ingest.contract.envelope import SOURCES, Source
-from ingest.spool.rows import Contents
+from ingest.spool.files.rows import Contents
 from ingest.values import EventState
 
 _RATE_OVER_S = 60

@@ -15,8 +15,8 @@ import psutil
 
 from ingest.contract.record import Record
 from ingest.contract.topics import ingest_topics
-from ingest.spool.rows import NewRecord
-from ingest.spool.store import FILE_NAME, SpoolFile
+from ingest.spool.files.rows import NewRecord
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 from tests.bench import load
 from tests.emulator.canvas import Canvas
 from tests.kafka.broker import Cluster

@@ -15,11 +15,11 @@ import click
 from ingest.contract.record import Record
 from ingest.observing.ledger import Ledger
 from ingest.shared.background import Background
-from ingest.spool.directory import SpoolDirectory
+from ingest.spool.files.directory import SpoolDirectory
+from ingest.spool.files.rows import NewRecord
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 from ingest.spool.limits import SpoolLimits
-from ingest.spool.rows import NewRecord
 from ingest.spool.spool import Spool
-from ingest.spool.store import FILE_NAME, SpoolFile
 from ingest.values import SignedRequest
 
 PARKED_TOPIC = "canvas.live-events.parked.v1"

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ingest.spool.reserve import RESERVE_NAME, Reserve
-from ingest.spool.store import SpoolFile
+from ingest.spool.files.reserve import RESERVE_NAME, Reserve
+from ingest.spool.files.store import SpoolFile
 from tests.faults import crashing
 
 Trouble = Literal["full", "io error", "read-only", "fsync error", "slow", "small"]

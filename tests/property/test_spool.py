@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ingest.contract.envelope import Source
 from ingest.contract.record import Record
-from ingest.spool.directory import Opening, SpoolDirectory
-from ingest.spool.rows import Held, HeldToken, Item, NewRecord
-from ingest.spool.store import FILE_NAME
+from ingest.spool.files.directory import Opening, SpoolDirectory
+from ingest.spool.files.rows import Held, HeldToken, Item, NewRecord
+from ingest.spool.files.store import FILE_NAME
 from ingest.values import SignedRequest
 
 _ROOMY = 1 << 30

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from consumers.dead_letter import (
+from consumers.dead_letters.dead_letter import (
     DeadLetters,
     dead_letter_record,
     decision_record,

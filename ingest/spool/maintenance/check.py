@@ -7,13 +7,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from ingest.contract.eventlog.logfile import LogFileError
-from ingest.spool.directory import SpoolDirectory
-from ingest.spool.ownership import Ownership
-from ingest.spool.reader import SpoolReader
-from ingest.spool.rebuild import rebuild
-from ingest.spool.reserve import RESERVE_NAME, Reserve
-from ingest.spool.rows import HeldToken
-from ingest.spool.store import FILE_NAME
+from ingest.spool.files.directory import SpoolDirectory
+from ingest.spool.files.ownership import Ownership
+from ingest.spool.files.reader import SpoolReader
+from ingest.spool.files.rebuild import rebuild
+from ingest.spool.files.reserve import RESERVE_NAME, Reserve
+from ingest.spool.files.rows import HeldToken
+from ingest.spool.files.store import FILE_NAME
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

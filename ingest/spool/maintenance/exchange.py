@@ -20,7 +20,7 @@ from ingest.contract.envelope import SOURCES
 from ingest.contract.eventlog import logfile
 from ingest.contract.eventlog.logfile import LogFull
 from ingest.contract.record import Record
-from ingest.spool.rows import (
+from ingest.spool.files.rows import (
     Held,
     HeldToken,
     Item,
@@ -28,7 +28,7 @@ from ingest.spool.rows import (
     batches,
     token_checksum,
 )
-from ingest.spool.store import SpoolFile
+from ingest.spool.files.store import SpoolFile
 from ingest.values import SignedRequest
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import aiohttp
 
-from ingest.spool.reserve import RESERVE_NAME
+from ingest.spool.files.reserve import RESERVE_NAME
 from tests.emulator.retry_plan import NO_RETRIES, RetryPlan
 from tests.faults.failing import SLOW_S, Trouble
 from tests.faults.grounds import Grounds

@@ -17,8 +17,8 @@ from typing import Final
 from aiokafka.errors import for_code
 
 from ingest.contract.record import Record
-from ingest.spool.rows import NewRecord
-from ingest.spool.store import FILE_NAME, SpoolFile
+from ingest.spool.files.rows import NewRecord
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 from tests.emulator.key_server import Mode
 from tests.faults.crowd import Crowd, crowding
 from tests.faults.grounds import Grounds

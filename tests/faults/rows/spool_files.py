@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ingest.contract.record import Record
-from ingest.spool.rows import NewRecord
-from ingest.spool.store import FILE_NAME, SpoolFile
+from ingest.spool.files.rows import NewRecord
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 from tests.faults.grounds import Grounds
 from tests.faults.judging import judge, settle
 from tests.faults.site import Site

@@ -15,9 +15,9 @@ from typing import Final
 
 from ingest.contract.envelope import SOURCES
 from ingest.contract.record import Record
-from ingest.spool.directory import SpoolDirectory
-from ingest.spool.rows import Item, NewRecord
-from ingest.spool.store import FILE_NAME, SpoolFile
+from ingest.spool.files.directory import SpoolDirectory
+from ingest.spool.files.rows import Item, NewRecord
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 from ingest.values import SignedRequest
 from tests.faults.grounds import Grounds
 from tests.faults.verdict import Tally, Violation

@@ -10,8 +10,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
-from consumers.dead_letter import DeadLetters, dead_letter_record, letters
-from consumers.dead_letter_kafka import KafkaDeadLetters
+from consumers.dead_letters.dead_letter import DeadLetters, dead_letter_record, letters
+from consumers.dead_letters.kafka import KafkaDeadLetters
 from consumers.errors import OffsetOutOfRange
 from consumers.sources.base import Source, StoredOffsets
 from consumers.sources.kafka import KafkaSource

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from consumers.dead_letter import dead_letter_record
+from consumers.dead_letters.dead_letter import dead_letter_record
 from consumers.errors import TooManyPoisons
 from consumers.metrics import Metrics
 from consumers.projections import all_tables

@@ -25,7 +25,7 @@ from ingest.observing.metrics import Metrics
 from ingest.publishing.publisher import Publisher
 from ingest.spool import spool as spool_module
 from ingest.spool.deferred import Deferred
-from ingest.spool.store import SpoolFile
+from ingest.spool.files.store import SpoolFile
 from ingest.values import Receipt, SignedRequest
 from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, KeysUnavailable

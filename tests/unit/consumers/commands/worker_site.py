@@ -11,7 +11,7 @@ import orjson
 from click.testing import CliRunner, Result
 
 from consumers.commands.main import main
-from consumers.dead_letter import dead_letter_record
+from consumers.dead_letters.dead_letter import dead_letter_record
 from consumers.metrics import Metrics
 from consumers.projections import all_tables
 from consumers.settings import Settings

@@ -18,10 +18,10 @@ from msgspec.structs import replace
 from ingest.commands.main import main
 from ingest.contract.record import Record
 from ingest.shared import logs
-from ingest.spool.directory import SpoolDirectory
-from ingest.spool.ownership import LOCK_NAME, Ownership
-from ingest.spool.rows import Item, NewRecord
-from ingest.spool.store import FILE_NAME
+from ingest.spool.files.directory import SpoolDirectory
+from ingest.spool.files.ownership import LOCK_NAME, Ownership
+from ingest.spool.files.rows import Item, NewRecord
+from ingest.spool.files.store import FILE_NAME
 from ingest.values import SignedRequest
 
 _MIB = 1024**2

@@ -33,7 +33,7 @@ from ingest.publishing.router import Router
 from ingest.shared.background import Background
 from ingest.spool import spool as spool_module
 from ingest.spool.deferred import Deferred
-from ingest.spool.store import FILE_NAME, SpoolFile
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.verifier import Verifier

@@ -13,11 +13,11 @@ from ingest.observing.ledger import Ledger
 from ingest.publishing.log import Partition
 from ingest.shared.background import Background
 from ingest.spool.accounts import state_of
-from ingest.spool.directory import Opening, SpoolDirectory
+from ingest.spool.files.directory import Opening, SpoolDirectory
+from ingest.spool.files.rows import Held, HeldToken, NewRecord
+from ingest.spool.files.store import FILE_NAME
 from ingest.spool.limits import SpoolLimits
-from ingest.spool.rows import Held, HeldToken, NewRecord
 from ingest.spool.spool import Spool
-from ingest.spool.store import FILE_NAME
 from ingest.values import SignedRequest
 
 TOPIC = "p.live-events.course-created.v1"

@@ -24,7 +24,7 @@ from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.drainer import Drainer
 from ingest.publishing.router import Router
 from ingest.spool import spool as spool_module
-from ingest.spool.store import SpoolFile
+from ingest.spool.files.store import SpoolFile
 from tests.unit.ingest.publishing.fakes import (
     BALANCED,
     OTHER_TOPIC,

@@ -24,12 +24,12 @@ from ingest.observing.ledger import Ledger
 from ingest.shared.background import Background, TaskEnded
 from ingest.spool import spool as spool_module
 from ingest.spool import upkeep
-from ingest.spool.directory import SpoolDirectory
+from ingest.spool.files.directory import SpoolDirectory
+from ingest.spool.files.reserve import RESERVE_NAME
+from ingest.spool.files.rows import Contents, Item
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 from ingest.spool.limits import Room
-from ingest.spool.reserve import RESERVE_NAME
-from ingest.spool.rows import Contents, Item
 from ingest.spool.spool import Spool
-from ingest.spool.store import FILE_NAME, SpoolFile
 from tests.unit.ingest.publishing.fakes import (
     BALANCED,
     LIMITS,

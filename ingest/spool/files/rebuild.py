@@ -12,9 +12,9 @@ from pathlib import Path
 import structlog
 
 from ingest.contract.eventlog.logfile import LogFileError
-from ingest.spool.reader import SpoolReader
-from ingest.spool.rows import HeldToken, Item, NewRecord, batches
-from ingest.spool.store import SpoolFile
+from ingest.spool.files.reader import SpoolReader
+from ingest.spool.files.rows import HeldToken, Item, NewRecord, batches
+from ingest.spool.files.store import SpoolFile
 
 log = structlog.get_logger(__name__)
 

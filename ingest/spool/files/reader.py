@@ -7,8 +7,8 @@ from typing import Any, Self, TypeVar
 
 from ingest.contract.eventlog import logfile
 from ingest.contract.eventlog.logfile import LogFileError, Usage
-from ingest.spool.format import SPOOL, old_token
-from ingest.spool.rows import (
+from ingest.spool.files.format import SPOOL, old_token
+from ingest.spool.files.rows import (
     RECORD_COLUMNS,
     TOKEN_COLUMNS,
     Contents,
@@ -17,7 +17,7 @@ from ingest.spool.rows import (
     held_of,
     held_token_of,
 )
-from ingest.spool.store import Table, contents, oldest_ms
+from ingest.spool.files.store import Table, contents, oldest_ms
 
 _READ_AT_ONCE = 200
 

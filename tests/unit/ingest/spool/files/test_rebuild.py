@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ingest.contract.record import Record
-from ingest.spool.directory import SpoolDirectory
-from ingest.spool.rows import NewRecord
-from ingest.spool.store import FILE_NAME
+from ingest.spool.files.directory import SpoolDirectory
+from ingest.spool.files.rows import NewRecord
+from ingest.spool.files.store import FILE_NAME
 
 RECORDS = 60
 PAGE_BYTES = 4_096

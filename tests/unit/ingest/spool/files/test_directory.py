@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from ingest.contract.eventlog import logfile
 from ingest.contract.eventlog.logfile import APPEND_LIMIT, LogFileError
-from ingest.spool.directory import Opening, SpoolDirectory
-from ingest.spool.format import SPOOL
-from ingest.spool.reserve import RESERVE_NAME
-from ingest.spool.rows import Contents, NewRecord
-from ingest.spool.store import FILE_NAME, SpoolFile
+from ingest.spool.files.directory import Opening, SpoolDirectory
+from ingest.spool.files.format import SPOOL
+from ingest.spool.files.reserve import RESERVE_NAME
+from ingest.spool.files.rows import Contents, NewRecord
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 from ingest.values import SignedRequest
 from tests.unit.ingest.publishing.fakes import (
     ROOMY,

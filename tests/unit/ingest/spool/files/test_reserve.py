@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.spool.reserve import Reserve
+from ingest.spool.files.reserve import Reserve
 
 _SIZE_BYTES = 3 * 1024 * 1024 + 7
 

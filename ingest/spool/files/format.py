@@ -7,7 +7,14 @@ import sqlite3
 
 from ingest.contract.eventlog import logfile
 from ingest.contract.eventlog.logfile import FileFormat
-from ingest.spool.rows import RECORD_COLUMNS, TOKEN_COLUMNS, Held, HeldToken, held_of, insertions
+from ingest.spool.files.rows import (
+    RECORD_COLUMNS,
+    TOKEN_COLUMNS,
+    Held,
+    HeldToken,
+    held_of,
+    insertions,
+)
 from ingest.values import SignedRequest
 
 _OLD_TOPIC = "deferred"

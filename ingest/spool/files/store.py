@@ -11,8 +11,8 @@ from typing import Any, Literal, Self, TypeVar
 from ingest.contract.envelope import Source
 from ingest.contract.eventlog import logfile
 from ingest.contract.eventlog.logfile import LogFull, Usage
-from ingest.spool.format import SPOOL
-from ingest.spool.rows import (
+from ingest.spool.files.format import SPOOL
+from ingest.spool.files.rows import (
     RECORD_COLUMNS,
     TOKEN_COLUMNS,
     Contents,

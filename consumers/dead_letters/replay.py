@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from consumers.batch import Batch, BatchBuilder
-from consumers.dead_letter import DeadLetters, Decision, Letter, decision_record
+from consumers.dead_letters.dead_letter import DeadLetters, Decision, Letter, decision_record
 from consumers.decoder import read_rows
 from consumers.errors import Poison
 from consumers.values import Projection, Row

@@ -8,11 +8,11 @@ import structlog
 from msgspec import Struct
 
 from ingest.contract.eventlog.logfile import LogFileError
-from ingest.spool.ownership import Ownership
-from ingest.spool.rebuild import REBUILT_NAME, dropped_commits, made, put_in_place, rebuild
-from ingest.spool.reserve import RESERVE_NAME, Reserve
-from ingest.spool.rows import Contents
-from ingest.spool.store import FILE_NAME, SpoolFile
+from ingest.spool.files.ownership import Ownership
+from ingest.spool.files.rebuild import REBUILT_NAME, dropped_commits, made, put_in_place, rebuild
+from ingest.spool.files.reserve import RESERVE_NAME, Reserve
+from ingest.spool.files.rows import Contents
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 
 log = structlog.get_logger(__name__)
 

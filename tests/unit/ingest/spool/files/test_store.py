@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from ingest.contract.eventlog import eventlog, logfile
 from ingest.contract.eventlog.logfile import LogFileError, LogFull
-from ingest.spool.ownership import LOCK_NAME, Owner, Ownership, owner
-from ingest.spool.rows import Held, HeldToken, TokenCount, TopicCount
-from ingest.spool.store import FILE_NAME, SpoolFile
+from ingest.spool.files.ownership import LOCK_NAME, Owner, Ownership, owner
+from ingest.spool.files.rows import Held, HeldToken, TokenCount, TopicCount
+from ingest.spool.files.store import FILE_NAME, SpoolFile
 from tests.unit.ingest.publishing.fakes import (
     OTHER_TOPIC,
     ROOMY,

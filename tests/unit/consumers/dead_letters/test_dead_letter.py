@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from consumers.dead_letter import DeadLetters, dead_letter_record, letters
-from consumers.dead_letter_embedded import EmbeddedDeadLetters
+from consumers.dead_letters.dead_letter import DeadLetters, dead_letter_record, letters
+from consumers.dead_letters.embedded import EmbeddedDeadLetters
 from consumers.errors import StartupError
 from consumers.values import DeadLetter
 from ingest.contract.eventlog.eventlog import EventLogReader
