@@ -23,8 +23,8 @@ MAX_BYTES = 64 * 1024 * 1024
 """Most that one broker's queues hold, what is under way included."""
 
 _MIN_WINDOW = 64
-_SILENT_AFTER_SHARE = 8
-"""A broker that answers nothing for this share of the budget is taken for a slow one."""
+_SLOW_AFTER_SHARE = 1 / 8
+"""Of the budget: what gives no answer for so long, broker or partition, is taken for slow."""
 _MAX_UNDER_WAY = 3
 _OVERTAKE_AFTER_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 1.0
@@ -60,12 +60,13 @@ class Broker:
         self.name = name
         self._connect = connect
         self._budget_s = budget_s
+        self._slow_after_s = budget_s * _SLOW_AFTER_SHARE
         self._on_failure = on_failure
         self._clock = asyncio.get_running_loop().time
         self._urgent: Queues = {}
         self._later: Queues = {}
         self._probes: Queues = {}
-        self._busy: set[Partition] = set()
+        self._busy: dict[Partition, float] = {}  # since when
         self._lines = [_Line() for _ in range(_MAX_UNDER_WAY)]
         self._probe_line = _Line()
         self._requests: set[asyncio.Task[None]] = set()
@@ -91,7 +92,7 @@ class Broker:
             raise Overloaded("kafka acknowledges less than comes in")
         if urgent:
             self._narrow_if_silent()
-            if self._urgent_records >= self._window:
+            if self._urgent_records >= self._window or self._is_slow(pending.partition):
                 raise Overloaded("kafka acknowledges too late for all that comes in")
         queues = self._probes if probing else self._urgent if urgent else self._later
         queues.setdefault(pending.partition, deque()).append(pending)
@@ -172,7 +173,8 @@ class Broker:
     def _begin(self, line: "_Line", batches: list[Batch]) -> None:
         if not batches:
             return
-        self._busy.update(batch.partition for batch in batches)
+        now_s = self._clock()
+        self._busy.update((batch.partition, now_s) for batch in batches)
         if all(other.is_free for other in self._lines):
             self._heard_s = self._clock()
         line.is_free = False
@@ -199,7 +201,8 @@ class Broker:
         finally:
             line.is_free = True
             self._heard_s = self._clock()
-            self._busy.difference_update(batch.partition for batch in batches)
+            for batch in batches:
+                del self._busy[batch.partition]
             if self._pumping is not None:
                 self._pumping.cancel()
             self._pumping = asyncio.get_running_loop().call_soon(self._pump)
@@ -250,8 +253,13 @@ class Broker:
         """Else all that comes until the first late answer would wait for it, too many at once."""
         if all(line.is_free for line in self._lines):
             return
-        if self._clock() - self._heard_s > self._budget_s / _SILENT_AFTER_SHARE:
+        if self._clock() - self._heard_s > self._slow_after_s:
             self._window = _MIN_WINDOW
+
+    def _is_slow(self, partition: Partition) -> bool:
+        """Whether its batch is under way for so long that nobody should queue behind it."""
+        since_s = self._busy.get(partition)
+        return since_s is not None and self._clock() - since_s > self._slow_after_s
 
     def _failed(self, error: Exception) -> None:
         now_s = self._clock()

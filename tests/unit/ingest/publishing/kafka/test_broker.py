@@ -225,7 +225,7 @@ async def test_slow_answers_narrow_the_window_and_quick_ones_widen_it(bench: _Be
 async def test_nothing_piles_up_before_a_broker_that_answers_nothing(bench: _Bench) -> None:
     waiting = [bench.offer(n) for n in range(3 * module._MIN_WINDOW)]
     request = await bench.request()
-    bench.broker._heard_s -= BUDGET_S / module._SILENT_AFTER_SHARE
+    bench.broker._heard_s -= BUDGET_S * module._SLOW_AFTER_SHARE
     with pytest.raises(Overloaded):
         bench.offer(999)
     request.answer()
@@ -240,11 +240,25 @@ async def test_a_partition_that_hangs_narrows_nothing_while_others_are_answered(
     await bench.request()
     answered = bench.offer(1, "a")
     overtaking = await bench.request()
-    bench.broker._heard_s -= BUDGET_S / module._SILENT_AFTER_SHARE
+    bench.broker._heard_s -= BUDGET_S * module._SLOW_AFTER_SHARE
     overtaking.answer()
     await _ended(answered)
     for n in range(2 * module._MIN_WINDOW):
         bench.offer(n, "a")
+
+
+async def test_nobody_queues_behind_a_partition_that_hangs(bench: _Bench) -> None:
+    bench.offer(0, "hangs")
+    request = await bench.request()
+    soon = bench.offer(1, "hangs")
+    bench.broker._busy[soon.partition] -= BUDGET_S * module._SLOW_AFTER_SHARE
+    with pytest.raises(Overloaded):
+        bench.offer(2, "hangs")
+    later, other = bench.offer(3, "hangs", urgent=False), bench.offer(4, "a")
+    assert (await bench.request()).keys == {other.partition: [4]}
+    request.answer()
+    assert (await bench.request()).keys == {soon.partition: [1]}
+    assert not later.done.done()
 
 
 async def test_what_comes_out_of_the_spool_takes_no_place_from_requests(bench: _Bench) -> None:
