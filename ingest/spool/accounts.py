@@ -41,6 +41,16 @@ class Accounts:
                 self.usage.add_records(held.stored.topic, held.source, -1, -held.size_bytes)
             when_gone(held)
 
+    def come_again(self, part: Iterable[HeldItem], when_gone: Callable[[HeldItem], None]) -> None:
+        """The file was rebuilt since they were read: there they have other ids, and are met again.
+
+        A record is counted out when it is gone; a token has been, before it was to be forgotten.
+        """
+        for held in part:
+            if isinstance(held, HeldToken):
+                self._ledger.found(state_of(held), held.source, 1)
+                when_gone(held)
+
     def recount(self, contents: Contents) -> None:
         """What is gone without having been forgotten is lost, and counted out."""
         before, self.usage = self.usage, SpoolUsage(contents)

@@ -215,15 +215,17 @@ class Spool:
 
     async def _remove(
         self,
-        remove: Callable[[], None],
+        remove: Callable[[], int],
         part: Sequence[HeldItem],
         when_gone: Callable[[HeldItem], None],
     ) -> None:
-        def gone(_: None) -> None:
-            self._accounts.gone(part, when_gone)
+        def gone(removed: int) -> None:
+            if removed:
+                self._accounts.gone(part, when_gone)
+            else:
+                self._accounts.come_again(part, when_gone)
 
-        await self._disk.call(remove, when_late=gone)
-        gone(None)
+        gone(await self._disk.call(remove, when_late=gone))
 
     async def _sound(self, table: Table, read: list[HeldItem]) -> list[HeldItem]:
         """Those whose checksum is right; the others are moved out of the way and counted."""

@@ -65,6 +65,8 @@ def rebuild(path: Path) -> int:
     rebuilt = made(path.with_name(REBUILT_NAME))
     copying = _Copying(path)
     with closing(SpoolFile.open(rebuilt)) as file:
+        # who still has a row of the old file in hand must not remove another by its id
+        file.begin_ids_after(time.time_ns() // 1_000)
         for batch in batches(copying.items()):
             file.append(batch, max_bytes=_NO_BOUND)
     # the file first: its log without it says nothing, and it without its log says too little

@@ -103,13 +103,18 @@ class SpoolFile:
         with closing(self._connection.execute(statement, (after, limit))) as found:
             return _up_to(map(held_token_of, found), max_bytes)
 
-    def forget(self, ids: Sequence[int]) -> None:
-        """Removes records, all or none."""
-        self._change([_deletion("record", ids)])
+    def forget(self, ids: Sequence[int]) -> int:
+        """Removes records; how many of them there were."""
+        return self._change([_deletion("record", ids)])
 
-    def forget_tokens(self, ids: Sequence[int]) -> None:
-        """Removes tokens, all or none."""
-        self._change([_deletion("token", ids)])
+    def forget_tokens(self, ids: Sequence[int]) -> int:
+        """Removes tokens; how many of them there were."""
+        return self._change([_deletion("token", ids)])
+
+    def begin_ids_after(self, id_: int) -> None:
+        """Gives ids beyond this one, in a file that has given none yet."""
+        for table in ("record", "token"):
+            self._change([("insert into sqlite_sequence values (?, ?)", (table, id_))])
 
     def move_damaged(self, table: Table, ids: Sequence[int]) -> None:
         """Moves damaged rows where nobody meets them again but `spool fsck`."""
@@ -154,27 +159,27 @@ class SpoolFile:
         """Closes the file; what is in it stays."""
         self._connection.close()
 
-    def _change(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
-        """Makes the changes in one commit.
+    def _change(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> int:
+        """Makes the changes in one commit; how many rows the last one changed.
 
         On a full disk tries once more with what a checkpoint of the log frees.
         """
         try:
-            self._commit(statements)
+            return self._commit(statements)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
             self._connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-            self._commit(statements)
+            return self._commit(statements)
 
-    def _commit(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> None:
+    def _commit(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> int:
         if len(statements) == 1:
-            self._connection.execute(*statements[0])
-            return
+            return self._connection.execute(*statements[0]).rowcount
         with self._connection as transaction:
             transaction.execute("begin immediate")
             for statement, values in statements:
-                transaction.execute(statement, values)
+                changed = transaction.execute(statement, values).rowcount
+        return changed
 
 
 def contents(connection: sqlite3.Connection) -> Contents:

@@ -363,11 +363,11 @@ async def test_disk_that_fails_between_verifying_and_forgetting_counts_nothing_t
 ) -> None:
     real, failures = SpoolFile.forget_tokens, [1, 1]
 
-    def forget(file: SpoolFile, ids: Sequence[int]) -> None:
+    def forget(file: SpoolFile, ids: Sequence[int]) -> int:
         if failures:
             failures.pop()
             raise sqlite3.OperationalError("disk I/O error")
-        real(file, ids)
+        return real(file, ids)
 
     monkeypatch.setattr(SpoolFile, "forget_tokens", forget)
     monkeypatch.setattr(verify_module, "_LOOK_EVERY_S", 0.005)

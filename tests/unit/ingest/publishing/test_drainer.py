@@ -377,11 +377,11 @@ async def test_forgetting_that_fails_repeats_the_record_and_loses_nothing(
 ) -> None:
     log, real, failures = MemoryLog(), SpoolFile.forget, [1, 1]
 
-    def forget(file: SpoolFile, ids: Sequence[int]) -> None:
+    def forget(file: SpoolFile, ids: Sequence[int]) -> int:
         if failures:
             failures.pop()
             raise sqlite3.OperationalError("disk I/O error")
-        real(file, ids)
+        return real(file, ids)
 
     monkeypatch.setattr(SpoolFile, "forget", forget)
     async with open_spool(place) as bench:
@@ -399,12 +399,12 @@ async def test_ledger_holds_nothing_once_the_spool_is_empty(
     log, real = MemoryLog(), SpoolFile.forget
     is_second_part = [False]
 
-    def forget(file: SpoolFile, ids: Sequence[int]) -> None:
+    def forget(file: SpoolFile, ids: Sequence[int]) -> int:
         if is_second_part[0] and len(ids) < 256:
             is_second_part[0] = False
             raise sqlite3.OperationalError("disk I/O error")
         is_second_part[0] |= len(ids) == 256
-        real(file, ids)
+        return real(file, ids)
 
     monkeypatch.setattr(SpoolFile, "forget", forget)
     async with open_spool(place) as bench:

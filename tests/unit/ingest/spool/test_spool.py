@@ -26,7 +26,7 @@ from ingest.spool import spool as spool_module
 from ingest.spool import upkeep
 from ingest.spool.files.directory import SpoolDirectory
 from ingest.spool.files.reserve import RESERVE_NAME
-from ingest.spool.files.rows import Contents, Item
+from ingest.spool.files.rows import Contents, Held, Item
 from ingest.spool.files.store import FILE_NAME, SpoolFile
 from ingest.spool.limits import Room
 from ingest.spool.spool import Spool
@@ -593,6 +593,21 @@ async def test_corrupt_file_is_rebuilt_at_run_time_and_the_ledger_says_what_is_l
         assert (await bench.numbers())[-1] == 600
 
 
+async def test_record_that_was_read_before_a_rebuilding_takes_no_other_away(place: Path) -> None:
+    async with open_spool(place) as bench:
+        await _corrupted(bench, place)
+        read = await bench.spool.read(after=0, limit=5, without=())
+        with pytest.raises(NotDurable):
+            await bench.numbers()
+        await until(lambda: bool(bench.ledger.settled))
+        kept = await bench.numbers()
+        told: list[Held] = []
+        await bench.spool.forget(read, when_gone=told.append)
+        assert (await bench.numbers(), told) == (kept, [])
+        assert bench.spool.figures().records == len(kept)
+        assert imbalance(bench.ledger) == BALANCED
+
+
 async def _taken_in_time(bench: SpoolBench, wanted: Record) -> None:
     async with asyncio.timeout(2):
         while True:
@@ -672,11 +687,11 @@ async def test_forgetting_that_fails_half_way_counts_out_what_is_gone(
         held = await bench.spool.read(after=0, limit=300, without=())
         real, calls = SpoolFile.forget, list[int]()
 
-        def forget(file: SpoolFile, ids: list[int]) -> None:
+        def forget(file: SpoolFile, ids: list[int]) -> int:
             calls.append(len(ids))
             if len(calls) == 2:
                 raise _error(sqlite3.SQLITE_IOERR)
-            real(file, ids)
+            return real(file, ids)
 
         monkeypatch.setattr(SpoolFile, "forget", forget)
         with pytest.raises(NotDurable, match="trouble"):
@@ -691,9 +706,9 @@ async def test_forgetting_that_comes_late_is_counted(
 ) -> None:
     may_forget, real = threading.Event(), SpoolFile.forget
 
-    def forget(file: SpoolFile, ids: list[int]) -> None:
+    def forget(file: SpoolFile, ids: list[int]) -> int:
         assert may_forget.wait(10)
-        real(file, ids)
+        return real(file, ids)
 
     monkeypatch.setattr(spool_module, "_COMMIT_TIMEOUT_S", _LATE_S)
     monkeypatch.setattr(SpoolFile, "forget", forget)
