@@ -24,7 +24,8 @@ MAX_BYTES = 64 * 1024 * 1024
 
 _MIN_WINDOW = 64
 _SILENT_AFTER_SHARE = 8
-"""A broker that answers nothing for this share of the budget is taken for a slow one."""
+_SILENT_WINDOW = 128
+"""A broker that answers nothing for so small a share of the budget may pause, or be slow now."""
 _MAX_UNDER_WAY = 3
 _OVERTAKE_AFTER_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 1.0
@@ -89,10 +90,8 @@ class Broker:
             raise PartitionUnavailable(f"{self.name} does not answer")
         if self._records >= MAX_RECORDS or self._bytes + pending.size_bytes > MAX_BYTES:
             raise Overloaded("kafka acknowledges less than comes in")
-        if urgent:
-            self._narrow_if_silent()
-            if self._urgent_records >= self._window:
-                raise Overloaded("kafka acknowledges too late for all that comes in")
+        if urgent and self._urgent_records >= self._room():
+            raise Overloaded("kafka acknowledges too late for all that comes in")
         queues = self._probes if probing else self._urgent if urgent else self._later
         queues.setdefault(pending.partition, deque()).append(pending)
         self._idle.clear()
@@ -246,12 +245,16 @@ class Broker:
         else:
             self._window = _MIN_WINDOW
 
-    def _narrow_if_silent(self) -> None:
-        """Else all that comes until the first late answer would wait for it, too many at once."""
-        if all(line.is_free for line in self._lines):
-            return
-        if self._clock() - self._heard_s > self._budget_s / _SILENT_AFTER_SHARE:
-            self._window = _MIN_WINDOW
+    def _room(self) -> int:
+        """How many urgent records may wait now.
+
+        While nothing is answered it is few: else all that comes until the first late answer would
+        wait for it, too many at once for the receiver.
+        """
+        is_idle = all(line.is_free for line in self._lines)
+        if is_idle or self._clock() - self._heard_s <= self._budget_s / _SILENT_AFTER_SHARE:
+            return self._window
+        return min(self._window, _SILENT_WINDOW)
 
     def _failed(self, error: Exception) -> None:
         now_s = self._clock()

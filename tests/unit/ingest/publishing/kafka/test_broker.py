@@ -223,14 +223,16 @@ async def test_slow_answers_narrow_the_window_and_quick_ones_widen_it(bench: _Be
 
 
 async def test_nothing_piles_up_before_a_broker_that_answers_nothing(bench: _Bench) -> None:
-    waiting = [bench.offer(n) for n in range(3 * module._MIN_WINDOW)]
+    waiting = [bench.offer(n) for n in range(module._SILENT_WINDOW)]
     request = await bench.request()
     bench.broker._heard_s -= BUDGET_S / module._SILENT_AFTER_SHARE
     with pytest.raises(Overloaded):
         bench.offer(999)
     request.answer()
     await _ended(*waiting)
-    bench.offer(1_000)
+    # a pause that is over has no after-effect
+    for n in range(2 * module._SILENT_WINDOW):
+        bench.offer(n)
 
 
 async def test_a_partition_that_hangs_narrows_nothing_while_others_are_answered(
@@ -243,7 +245,7 @@ async def test_a_partition_that_hangs_narrows_nothing_while_others_are_answered(
     bench.broker._heard_s -= BUDGET_S / module._SILENT_AFTER_SHARE
     overtaking.answer()
     await _ended(answered)
-    for n in range(2 * module._MIN_WINDOW):
+    for n in range(2 * module._SILENT_WINDOW):
         bench.offer(n, "a")
 
 
