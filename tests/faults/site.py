@@ -31,7 +31,7 @@ from tests.kafka.broker import Cluster
 
 LEAST_RATE: Final = 500.0
 LEAST_TYPES: Final = 20
-PREPARED_S: Final = 10.0
+PREPARED_S: Final = 20.0
 """Most cases last no longer; what comes later is signed meanwhile."""
 
 

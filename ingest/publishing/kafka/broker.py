@@ -5,6 +5,7 @@ A partition has one batch under way at a time, so its records keep their order.
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -24,7 +25,8 @@ MAX_BYTES = 64 * 1024 * 1024
 
 _MIN_WINDOW = 64
 _SLOW_AFTER_SHARE = 1 / 8
-"""Of the budget: what gives no answer for so long, broker or partition, is taken for slow."""
+"""Of the budget: what gives no answer for so long, broker or partition, pauses or is slow."""
+_SLOW_WINDOW = 128
 _MAX_UNDER_WAY = 3
 _OVERTAKE_AFTER_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 1.0
@@ -90,10 +92,8 @@ class Broker:
             raise PartitionUnavailable(f"{self.name} does not answer")
         if self._records >= MAX_RECORDS or self._bytes + pending.size_bytes > MAX_BYTES:
             raise Overloaded("kafka acknowledges less than comes in")
-        if urgent:
-            self._narrow_if_silent()
-            if self._urgent_records >= self._window or self._is_slow(pending.partition):
-                raise Overloaded("kafka acknowledges too late for all that comes in")
+        if urgent and self._urgent_records >= self._room(pending.partition):
+            raise Overloaded("kafka acknowledges too late for all that comes in")
         queues = self._probes if probing else self._urgent if urgent else self._later
         queues.setdefault(pending.partition, deque()).append(pending)
         self._idle.clear()
@@ -249,17 +249,19 @@ class Broker:
         else:
             self._window = _MIN_WINDOW
 
-    def _narrow_if_silent(self) -> None:
-        """Else all that comes until the first late answer would wait for it, too many at once."""
-        if all(line.is_free for line in self._lines):
-            return
-        if self._clock() - self._heard_s > self._slow_after_s:
-            self._window = _MIN_WINDOW
+    def _room(self, partition: Partition) -> int:
+        """How many urgent records may wait now.
 
-    def _is_slow(self, partition: Partition) -> bool:
-        """Whether its batch is under way for so long that nobody should queue behind it."""
-        since_s = self._busy.get(partition)
-        return since_s is not None and self._clock() - since_s > self._slow_after_s
+        While no answer comes it is few: else all that comes until the first late answer would wait
+        for it, too many at once for the receiver.
+        """
+        if all(line.is_free for line in self._lines):
+            return self._window
+        slow_since_s = self._clock() - self._slow_after_s
+        partition_is_slow = self._busy.get(partition, math.inf) < slow_since_s
+        if partition_is_slow or self._heard_s < slow_since_s:
+            return min(self._window, _SLOW_WINDOW)
+        return self._window
 
     def _failed(self, error: Exception) -> None:
         now_s = self._clock()

@@ -8,6 +8,7 @@ worker and load has pauses of its own: below `FLOOR_S` no p99 is held against an
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -30,7 +31,13 @@ NOTICE_SHARE: Final = 0.1
 SICK_TYPE: Final = "course_created"
 SICK_RATE: Final = 50.0
 SICK_TOPIC: Final = type_topic("", "live-events", SICK_TYPE).removeprefix(".")
+CALM_S: Final = 3.0
+CALM_WITHIN_S: Final = 40.0
+"""Brokers that have just begun take their time: calm is when for so long all was published."""
+
+WARM_UP_S: Final = 10.0
 SPAN_S: Final = 10.0
+PREPARED_S: Final = WARM_UP_S + 2 * SPAN_S + 10.0
 SURE_AFTER_S: Final = 5.0
 """By then, a fault that began has been noticed, and the broker that was told to end has ended."""
 
@@ -112,24 +119,43 @@ async def one_of_two_brokers_killed(grounds: Grounds, seed: int) -> Tally:
 async def _half_an_outage(
     grounds: Grounds, seed: int, brokers: Brokers, placing: Placing, fault: Fault
 ) -> Tally:
-    async with grounds.site(seed, brokers=brokers, placing=placing) as site:
+    # the worker begins afterwards: it would take from what is measured
+    async with grounds.site(seed, brokers=brokers, placing=placing, with_worker=False) as site:
         sick = await fault.sick(site)
+        await site.ahead.prepare(int(PREPARED_S * RATE * site.load))
         async with loaded(site, rate=RATE, notice_share=NOTICE_SHARE), asyncio.TaskGroup() as more:
             # else one topic of so many gets a few events a second
             more.create_task(_more_of_the_sick(site))
+            await _until_calm(site)
             calm = await _span(site, asyncio.sleep(0))
             broken = await _span(site, fault.begin(site))
             await fault.end(site)
             await _expect_drained(site)
         expect_all_accepted(site)
         expect_within_budget(site)
+        await site.worker.start()
         await settle(site)
         await _expect_half(site, sick, calm, broken)
         return await judge(site)
 
 
+async def _until_calm(site: Site) -> None:
+    def is_calm() -> bool:
+        since_s = time.time() - CALM_S
+        latest = itertools.takewhile(
+            lambda each: each.sent_at_s > since_s, reversed(site.witness.deliveries)
+        )
+        return began_s < since_s and {each.outcome for each in latest} == {"published"}
+
+    began_s = time.time()
+    try:
+        await until(is_calm, timeout_s=CALM_WITHIN_S)
+    except TimeoutError:
+        site.expect(False, f"no calm within {CALM_WITHIN_S:g} s, without any fault")
+
+
 async def _more_of_the_sick(site: Site) -> None:
-    count = int(2 * SPAN_S * SICK_RATE * site.load)
+    count = int((WARM_UP_S + 3 * SPAN_S) * SICK_RATE * site.load)
     await site.canvas.send_events(site.url, count=count, name=SICK_TYPE, rate=SICK_RATE * site.load)
 
 
