@@ -195,6 +195,7 @@ def _publisher(
     if settings.kafka.bootstrap_servers is None:
         return Publisher(durable_log)
     router = Router()
+    metrics.watch_partitions(lambda: len(router.unavailable))
     drainer = Drainer(
         spool, durable_log, router, ledger=metrics.ledger, prefix=settings.topics.prefix
     )

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -140,6 +140,15 @@ class Metrics:
     def tls_reload_failed(self) -> None:
         """The certificate's files have changed, and cannot be used."""
         self._tls_reload_failures.labels(self._process).inc()
+
+    def watch_partitions(self, unavailable: Callable[[], int]) -> None:
+        """Shows at every scrape how many partitions take no records."""
+        Gauge(
+            "forebay_kafka_partitions_unavailable",
+            "Partitions whose latest record Kafka did not take.",
+            ["process"],
+            registry=self.registry,
+        ).labels(self._process).set_function(unavailable)
 
     def watch_spool(self, figures: Callable[[], SpoolFigures]) -> None:
         """Shows the spool's state at every scrape."""

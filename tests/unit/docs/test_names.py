@@ -127,6 +127,7 @@ def _receiver() -> CollectorRegistry:
     """The receiver's registry, with everything in it that is shown only where there is some."""
     metrics = Metrics()
     metrics.watch_keys(lambda: {"issuer": 1.0})
+    metrics.watch_partitions(lambda: 0)
     metrics.watch_spool(
         lambda: SpoolFigures(
             records=0,
