@@ -89,7 +89,10 @@ class Crowd:
         said: dict[str, Any] = {}
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                status, said = await self._answer(event.token)
+                ends = self._idle.pop() if self._idle else await self._connected()
+                # hundreds that connect at once wait for the kernel, not for the receiver
+                sent_at_s, began_s = time.time(), time.perf_counter()
+                status, said = await self._answer(ends, event.token)
         except (OSError, asyncio.IncompleteReadError) as failure:  # TimeoutError is an OSError
             error = type(failure).__name__
         finally:
@@ -111,16 +114,15 @@ class Crowd:
             )
         )
 
-    async def _answer(self, token: bytes) -> tuple[int, dict[str, Any]]:
-        ends = self._idle.pop() if self._idle else await self._connected()
+    async def _answer(self, ends: _Ends, token: bytes) -> tuple[int, dict[str, Any]]:
+        reader, writer = ends
         try:
-            reader, writer = ends
             writer.write(b"POST /live-events HTTP/1.1\r\nHost: crowd\r\n")
             writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(token), token))
             head = await reader.readuntil(b"\r\n\r\n")
             body = await reader.readexactly(_content_length(head))
         except BaseException:
-            ends[1].transport.abort()
+            writer.transport.abort()
             raise
         if b"connection: close" in head.lower():
             writer.close()

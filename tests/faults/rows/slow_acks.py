@@ -24,7 +24,10 @@ TOKENS: Final = 6_000
 
 WANTED_PER_S: Final = 1_500.0
 SHARE_OF_CALM: Final = 0.8
-"""Where the machine does not bring the wanted rate in calm, so much of what it does bring."""
+"""Where the machine does not bring the rate in calm, so much of what it does bring is sent: who is
+overrun refuses, whatever Kafka does."""
+
+ENOUGH: Final = 0.95
 
 SETTLE_TIMEOUT_S: Final = 180.0
 
@@ -36,15 +39,16 @@ async def every_acknowledgement_late(grounds: Grounds, seed: int) -> Tally:
         tokens = int(TOKENS * site.load)
         await site.ahead.prepare(tokens)
         events = site.ahead.in_turn(tokens)
-        async with (
-            Crowd(site.url, site.witness.record) as crowd,
-            crowding(crowd, events, rate=RATE * site.load),
-        ):
-            calm_per_s = await _durable_per_s(site, CALM_S)
+        async with Crowd(site.url, site.witness.record) as crowd:
+            async with crowding(crowd, events, rate=RATE * site.load):
+                calm_per_s = await _durable_per_s(site, CALM_S)
+            rate = min(RATE * site.load, SHARE_OF_CALM * calm_per_s)
+            began = len(site.witness.deliveries)
             site.link.delay(LATE_S)
-            late_per_s = await _durable_per_s(site, LATE_FOR_S)
+            async with crowding(crowd, events, rate=rate):
+                late_per_s = await _durable_per_s(site, LATE_FOR_S)
             await site.link.heal()
-        await _expect_enough(site, calm_per_s, late_per_s)
+        _expect_enough(site, began, calm_per_s, late_per_s)
         expect_spooled(site)
         expect_all_accepted(site)
         expect_within_budget(site)
@@ -61,17 +65,18 @@ async def _durable_per_s(site: Site, seconds: float) -> float:
     return sum(each.accepted for each in answered) / (time.monotonic() - began_s)
 
 
-async def _expect_enough(site: Site, calm_per_s: float, late_per_s: float) -> None:
-    ways = Counter(each.outcome or each.reason for each in site.witness.deliveries)
+def _expect_enough(site: Site, began: int, calm_per_s: float, late_per_s: float) -> None:
+    answered = site.witness.deliveries[began:]
+    ways = Counter(each.outcome or each.reason or each.error for each in answered)
     peak_mb = site.watcher.max_bytes["receiver"] / 1024**2
     site.measured.append(
         f"{late_per_s:,.0f} events/s made durable, {calm_per_s:,.0f} in calm, by at most"
         f" {MAX_CONNECTIONS} connections; {ways['spooled']} spooled; RSS {peak_mb:.0f} MB"
     )
-    wanted_per_s = min(WANTED_PER_S * site.load, SHARE_OF_CALM * calm_per_s)
+    wanted_per_s = min(WANTED_PER_S * site.load, ENOUGH * SHARE_OF_CALM * calm_per_s)
     site.expect(
         late_per_s >= wanted_per_s,
         f"{late_per_s:,.0f} events/s made durable, {wanted_per_s:,.0f} wanted",
     )
-    statuses = {each.status for each in site.witness.deliveries}
+    statuses = {each.status for each in answered}
     site.expect(statuses == {202}, f"answers were {statuses}: {dict(ways)}")
