@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from typing import Any
 
 import structlog
 
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 Outcome = tuple[str, str]  # as the ledger has it, with its reason
 
 _MOST_AT_ONCE = 2_048
+_MOST_TOPICS_AT_ONCE = 8
 _PAUSE_S = 0.1
 _STOP_TIMEOUT_S = 5.0
 _QUARANTINE_AGAIN_AFTER_S = 3.0
@@ -31,8 +33,8 @@ class Drainer:
     """Publishes what the spool holds; forgets a record only after the log has it.
 
     A cursor goes through the spool once, and passes what is for partitions that are down. Beside
-    it one record of each such partition is its probe; once a partition has recovered, the cursor
-    begins again.
+    it one record of each such partition is its probe; once a partition has recovered, a cursor of
+    its topic's own goes for what was passed.
     """
 
     def __init__(
@@ -47,11 +49,11 @@ class Drainer:
         self._under_way = 0
         self._rests = asyncio.Event()
         self._cursor = 0
+        self._behind: dict[str, int] = {}  # cursors by topic
         self._at_once = 1
-        self._recoveries = 0
         self._passed: dict[Partition, Held] = {}
         self._taken: set[int] = set()
-        self._unpublishable: dict[int, float] = {}
+        self._unpublishable: dict[int, tuple[float, str]] = {}  # when again, and its topic
         self._refusals: Counter[int] = Counter()
 
     async def run(self) -> None:
@@ -95,25 +97,46 @@ class Drainer:
         """Publishes and forgets some records; returns how many. Raises NotDurable."""
         if self._stopping:
             return 0
-        if self._recoveries != self._router.recoveries or self._has_unpublishable_due():
-            self._start_over()
-        chunk = await self._spool.read(
+        self._behind.update(dict.fromkeys(self._router.take_recovered(), 0))
+        self._behind.update(dict.fromkeys(self._due_again(), 0))
+        topics = list(self._behind)[:_MOST_TOPICS_AT_ONCE]
+        drained = sum(await asyncio.gather(*map(self._drain_topic, topics)))
+        read = self._spool.read(
             after=self._cursor, limit=self._at_once, without=self._topics_down()
         )
-        if not chunk or self._recoveries != self._router.recoveries:
-            return 0  # what was read may have been a probe that went through meanwhile
+        published, cursor = await self._drain_chunk(read)
+        self._cursor = self._cursor if cursor is None else cursor
+        return drained + published
+
+    async def _drain_topic(self, topic: str) -> int:
+        """Goes on in a topic of which records were passed, as far as the cursor has come."""
+        after = self._behind.pop(topic)
+        read = self._spool.read_topic(topic, after=after, limit=self._at_once)
+        published, cursor = await self._drain_chunk(read)
+        if cursor is not None and cursor < self._cursor:
+            self._behind[topic] = cursor  # behind the others, whose turn is next
+        return published
+
+    async def _drain_chunk(self, read: Coroutine[Any, Any, list[Held]]) -> tuple[int, int | None]:
+        """Publishes and forgets some records; how many, and up to where. None is the end."""
+        recoveries = self._router.recoveries
+        chunk = await read
+        if recoveries != self._router.recoveries:
+            # what was read may have been a probe that went through meanwhile
+            return 0, chunk[0].stored.offset - 1 if chunk else None
+        if not chunk:
+            return 0, None
         due = self._taken_of([held for held in chunk if not self._passes(held)])
         try:
             published = await self._publish_all(due)
         finally:
             self._let_go(due)
         again = [h for h in due if h.stored.offset not in published and not self._passes(h)]
-        # what the log did not take though its partition is up is met again at once
-        self._cursor = again[0].stored.offset - 1 if again else chunk[-1].stored.offset
         # who is slow, or has just come back, is not overrun
         at_once = self._at_once // 2 if again else 2 * self._at_once
         self._at_once = max(1, min(at_once, _MOST_AT_ONCE))
-        return len(published)
+        # what the log did not take though its partition is up is met again at once
+        return len(published), (again[0].stored.offset - 1 if again else chunk[-1].stored.offset)
 
     async def _probe(self) -> None:
         """Tries one record of each partition whose pause is over. Raises NotDurable."""
@@ -187,7 +210,7 @@ class Drainer:
                 tried_again_in_s=pause_s,
             )
         now_s = asyncio.get_running_loop().time()
-        self._unpublishable[held.stored.offset] = now_s + pause_s
+        self._unpublishable[held.stored.offset] = (now_s + pause_s, record.topic)
         return None
 
     def _pause_after_refusal(self, id_: int) -> float:
@@ -207,9 +230,11 @@ class Drainer:
         self._passed.setdefault(partition, held)
         return True
 
-    def _has_unpublishable_due(self) -> bool:
+    def _due_again(self) -> set[str]:
+        """Topics of records that no topic took and whose pause is over: they are tried again."""
         now_s = asyncio.get_running_loop().time()
-        return any(due_s <= now_s for due_s in self._unpublishable.values())
+        due = {id_ for id_, (due_s, _) in self._unpublishable.items() if due_s <= now_s}
+        return {self._unpublishable.pop(id_)[1] for id_ in due}
 
     def _partition_of(self, held: Held) -> Partition:
         return self._log.partition_of(held.record)
@@ -223,10 +248,8 @@ class Drainer:
 
     def _start_over(self) -> None:
         self._cursor = 0
-        self._recoveries = self._router.recoveries
+        self._behind.clear()
         self._passed.clear()
-        now_s = asyncio.get_running_loop().time()
-        self._unpublishable = {i: due for i, due in self._unpublishable.items() if due > now_s}
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:

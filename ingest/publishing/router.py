@@ -32,6 +32,7 @@ class Router:
         self._clock = clock
         self._circuits: dict[Partition, CircuitBreaker] = {}
         self._news: dict[Partition, str | None] = {}
+        self._recovered: set[str] = set()
         self.recoveries = 0
         """How often a partition took records again."""
 
@@ -80,6 +81,11 @@ class Router:
         """Topics with such a partition."""
         return frozenset(partition.topic for partition in self._circuits)
 
+    def take_recovered(self) -> frozenset[str]:
+        """Topics of partitions that took records again since it was called last."""
+        recovered, self._recovered = frozenset(self._recovered), set()
+        return recovered
+
     def report(self) -> None:
         """Logs which partitions became unavailable or available since it was called last."""
         news, self._news = self._news, {}
@@ -119,6 +125,7 @@ class Router:
             for each in (partition, Partition(partition.topic, -1)):
                 if self._circuits.pop(each, None) is not None:
                     self._news[each] = None
+                    self._recovered.add(partition.topic)
                     self.recoveries += 1
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 import orjson
@@ -24,6 +24,7 @@ from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.drainer import Drainer
 from ingest.publishing.router import Router
 from ingest.spool import spool as spool_module
+from ingest.spool.files.rows import Held
 from ingest.spool.files.store import SpoolFile
 from tests.unit.ingest.publishing.fakes import (
     BALANCED,
@@ -224,6 +225,43 @@ async def test_partition_that_is_down_holds_up_its_own_records_only(place: Path)
             await until(_is_empty(bench))
         assert sorted(log.numbers()) == [*range(300), 301, 302]
         assert bench.ledger.settled == {("live-events", "published", ""): 302}
+        assert imbalance(bench.ledger) == BALANCED
+
+
+async def test_recovery_of_one_topic_reads_no_other_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, real, asked = MemoryLog(), SpoolFile.read_topics, list[tuple[str, int]]()
+    down = {f"p.live-events.down-{n}.v1" for n in range(3)}
+
+    def judge(record: Record) -> None:
+        if record.topic in down:
+            raise PartitionUnavailable("no leader")
+
+    def read_topics(
+        file: SpoolFile, topics: Collection[str], *, after: int, limit: int, max_bytes: int
+    ) -> list[Held]:
+        asked.extend((topic, limit) for topic in topics)
+        return real(file, topics, after=after, limit=limit, max_bytes=max_bytes)
+
+    log.failure = judge
+    monkeypatch.setattr(SpoolFile, "read_topics", read_topics)
+    async with open_spool(place) as bench:
+        for topic in sorted(down):
+            await _take(bench, *range(100), topic=topic)
+        async with _draining(bench, log) as router:
+            await until(lambda: router.unavailable_topics == down)
+            back = min(down)
+            down.remove(back)
+            asked.clear()
+            await until(lambda: len(log.records) == 100)
+            await until(lambda: router.unavailable_topics == down)
+            # the others are asked for their probes alone
+            assert {limit for topic, limit in asked if topic in down} <= {1}
+            assert {record.topic for record in log.records} == {back}
+            down.clear()
+            await until(_is_empty(bench))
+        assert len(log.records) == 300
         assert imbalance(bench.ledger) == BALANCED
 
 
