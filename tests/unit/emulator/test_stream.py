@@ -71,12 +71,15 @@ async def test_a_slow_receiver_does_not_slow_the_stream(canvas: Canvas) -> None:
     server = await asyncio.start_server(slow, "127.0.0.1", 0)
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        sending = asyncio.create_task(canvas.stream(url, rate=200, duration_s=0.3))
-        await eventually(lambda: server_posts >= 20)
-        assert canvas.oracle.counts().sent == 0
-        hold.set()
+        sending = asyncio.create_task(canvas.stream(url, rate=200, duration_s=1.0))
+        try:
+            # a stream that waited for answers would send one, or as many as it has connections
+            await eventually(lambda: server_posts >= 20)
+            assert canvas.oracle.counts().sent == 0
+        finally:
+            hold.set()  # from Python 3.12 on a server's end waits for its connections
         report = await sending
-    assert report.accepted == report.events == server_posts <= 62
+    assert report.accepted == report.events == server_posts
 
 
 async def test_a_stream_without_an_end_is_refused(canvas: Canvas) -> None:
