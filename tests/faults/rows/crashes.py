@@ -68,8 +68,8 @@ async def crash_while_keys_fail(grounds: Grounds, seed: int) -> Tally:
         for point in (
             "before-deferred-delivery",
             "after-deferred-delivery",
-            "before-spool-delete",
-            "after-spool-delete",
+            "before-token-delete",
+            "after-token-delete",
         ):
             async with _without_keys(site):
                 await site.canvas.send_events(site.url, count=HELD)
