@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tests lint format types imports unit unit-others integration coverage faults bench \
+.PHONY: help demo test tests lint format types imports unit unit-others integration coverage faults siege bench \
 	kafka contract lock lock-check clean
 
 help: ## list the commands
@@ -67,6 +67,9 @@ contract: $(DEV) ## write the published contract anew: deploy/contract
 
 faults: $(DEV) ## break things on purpose and count what is lost; ROW=… SEED=…
 	@$(BIN)/python -m tests.faults $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED))
+
+siege: $(DEV) ## attack a receiver in every way we know, genuine traffic beside it; ATTACK=…
+	@$(BIN)/python -m tests.siege $(if $(ATTACK),--attack $(ATTACK))
 
 bench: $(DEV) ## measure what an event costs
 	$(BIN)/python -m tests.bench

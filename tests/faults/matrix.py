@@ -30,6 +30,7 @@ from tests.faults.rows import (
     worker,
 )
 from tests.faults.verdict import Tally
+from tests.siege import cases as siege
 
 Run = Callable[[Grounds, int], Awaitable[Tally]]
 """Takes the grounds and a seed; raises where the case cannot go on."""
@@ -55,14 +56,15 @@ class Row:
 
 
 def _quick(*runs: Run) -> tuple[Case, ...]:
-    return tuple(Case(name=_name(run), run=run, quick=True) for run in runs)
+    return tuple(Case(name=name_of(run), run=run, quick=True) for run in runs)
 
 
 def _long(*runs: Run) -> tuple[Case, ...]:
-    return tuple(Case(name=_name(run), run=run, quick=False) for run in runs)
+    return tuple(Case(name=name_of(run), run=run, quick=False) for run in runs)
 
 
-def _name(run: Run) -> str:
+def name_of(run: Run) -> str:
+    """The case's own name."""
     return run.__name__  # type: ignore[attr-defined, no-any-return, unused-ignore]
 
 
@@ -192,8 +194,18 @@ ROWS: Final = (
     ),
     Row(
         number=17,
-        fault="HTTP that means harm: too large, too slow, too many headers, two lengths",
-        pending="tenants",
+        fault="HTTP that means harm: bombs, slow heads and bodies, many connections, two lengths",
+        cases=_long(
+            siege.plain_bodies,
+            siege.packed_bodies,
+            siege.bombs,
+            siege.bombs_at_once,
+            siege.slow_bodies,
+            siege.slow_heads,
+            siege.endless_heads,
+            siege.smuggling,
+            siege.garbage,
+        ),
     ),
     Row(
         number=18,
@@ -289,6 +301,21 @@ ROWS: Final = (
             background.each_task_of_the_receiver,
             background.each_task_beside_the_embedded_log,
             background.each_task_of_the_worker,
+        ),
+    ),
+    Row(
+        number=32,
+        fault="strangers: idle connections, forged notices, unknown key ids, replays, wide events",
+        cases=_long(
+            siege.idle_connections,
+            siege.few_descriptors,
+            siege.unfinished_handshakes,
+            siege.forged_notices,
+            siege.forged_notices_without_keys,
+            siege.unknown_keys,
+            siege.unreadable_claims,
+            siege.replays,
+            siege.wide_events,
         ),
     ),
 )

@@ -40,6 +40,9 @@ class Part:
         self.task_control: Path | None = None
         """Names the background task that ends, if set before the launch; see `ending_tasks`."""
 
+        self.descriptors: int | None = None
+        """How many file descriptors it may have, if set before the launch."""
+
     @property
     def admin_url(self) -> str:
         """Its admin listener, the same for all its processes."""
@@ -84,6 +87,8 @@ class Part:
         rest = self._command[1:]
         if self.disk_control is not None:
             return ("python", "-m", "tests.faults.failing", str(self.disk_control), *point, *rest)
+        if self.descriptors is not None:
+            return ("python", "-m", "tests.siege.scarce", str(self.descriptors), *rest)
         if self.task_control is not None:
             return ("python", "-m", "tests.faults.ending_tasks", str(self.task_control), *rest)
         if point:

@@ -26,7 +26,8 @@ class Tally:
     `events` are the distinct ones that were sent and deserve a 2xx, be it for quarantine, `acked`
     those of them that got one. `lost` were answered 2xx and are nowhere, `untrusted` are in a
     trusted place and should not be, `duplicate_rows` are rows beyond the first of an event in any
-    table. `longest_request_s` is measured at the sender. `measured` are figures in words.
+    table. `longest_request_s` is measured at the sender. `peak_bytes` is the receiver's resident
+    memory where the case looks at it. `measured` are figures in words.
     """
 
     events: int = 0
@@ -35,6 +36,7 @@ class Tally:
     untrusted: int = 0
     duplicate_rows: int = 0
     longest_request_s: float = 0.0
+    peak_bytes: int = 0
     violations: tuple[Violation, ...] = ()
     measured: tuple[str, ...] = ()
 
@@ -46,6 +48,7 @@ class Tally:
             untrusted=self.untrusted + other.untrusted,
             duplicate_rows=self.duplicate_rows + other.duplicate_rows,
             longest_request_s=max(self.longest_request_s, other.longest_request_s),
+            peak_bytes=max(self.peak_bytes, other.peak_bytes),
             violations=self.violations + other.violations,
             measured=self.measured + other.measured,
         )
