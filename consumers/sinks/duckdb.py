@@ -181,9 +181,10 @@ class DuckDBSink:
                 name: self._write_rows(connection, name, rows, fields.get(name, {}), known)
                 for name, rows in batch.tables.items()
             }
-            self._ids.add(connection, batch, known)
+            more_rows = {_id(row) for rows in written.values() for row in rows if _id(row) in known}
+            self._ids.add(connection, batch, known, more_rows=more_rows)
             self._write_offsets(connection, batch.source_id, batch.next_offsets)
-        return written
+        return {name: len(rows) for name, rows in written.items()}
 
     def _write_rows(
         self,
@@ -192,12 +193,13 @@ class DuckDBSink:
         rows: Sequence[Row],
         fields: Mapping[str, str],
         known: Known,
-    ) -> int:
+    ) -> Sequence[Row]:
+        """The rows that were new."""
         present = self._tables.ensure(connection, name, all_columns([row.columns for row in rows]))
         there = self._rows_there(connection, name, [r for r in rows if _id(r) in known], known)
         new = [row for row in rows if _id(row) not in there]
         if not new:
-            return 0
+            return []
         fitted = fitted_rows(new, TableColumns(columns=present, fields=fields))
         self._tables.ensure(connection, name, fitted.columns)
         self._write_fields(connection, name, fitted.new_fields)
@@ -205,22 +207,22 @@ class DuckDBSink:
             connection.execute(
                 f"insert into {self._tables.path(name)} by name select * from {INCOMING}"
             ).fetchall()
-        return len(new)
+        return new
 
     def _rows_there(
         self, connection: Connection, name: str, rows: Sequence[Row], known: Known
     ) -> frozenset[str]:
-        """Ids of these rows that the table has; looks at their own times only where it can."""
+        """Ids of these rows that the table has; looks at the times of known rows where it can."""
         if not rows:
             return frozenset()
-        keep_time = all(known[_id(row)] for row in rows)
-        times = ranges(row.values["event_time"] for row in rows) if keep_time else []
+        at = {time for row in rows for time in known[_id(row)]}
+        times = ranges(time for time in at if time is not None)
+        somewhere = in_ranges("event_time", times) if None not in at else "true"
         with incoming(connection, {"event_id": "TEXT"}, [row.values for row in rows]):
             found = connection.execute(
                 f"select event_id from (select event_id from {self._tables.path(name)}"
-                f" where {in_ranges('event_time', times) if keep_time else 'true'})"
-                f" semi join {INCOMING} using (event_id)",
-                bounds(times),
+                f" where {somewhere}) semi join {INCOMING} using (event_id)",
+                bounds(times) if None not in at else [],
             ).fetchall()
         return frozenset(event_id for (event_id,) in found)
 

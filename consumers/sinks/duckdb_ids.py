@@ -1,17 +1,18 @@
 """Which events a DuckDB file has rows of: two small tables of hashes of their ids.
 
-Events whose repeats keep their time are there by day; those whose repeats need not keep it, without
-one. Only rows of events that these tables know are looked for in the tables themselves. So the look
-costs some ten milliseconds per million events, however wide the rows are and however far the times
-of a batch are apart, and days that the batch has no time in are left out of it.
+Events whose repeats keep their time are there by day; those whose repeats need not keep it, with
+the time that their rows have. Only rows of events that these tables know are looked for in the
+tables themselves, and only at such times. So the look costs some ten milliseconds per million
+events, however wide the rows are and however far the times of a batch are apart, and days that the
+batch has no time in are left out of it.
 """
 
 # ruff: noqa: S608  (the only names put into SQL are our own)
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from consumers.batch import Batch
 from consumers.sinks.duckdb_file import INCOMING, Connection, Tables, incoming
@@ -21,16 +22,21 @@ IDS_TABLE = "forebay_ids"
 """Hashes of ids by `day`, in days since 1970."""
 
 ANY_DAY_TABLE = "forebay_ids_any_day"
+"""Hashes of ids by the `event_time` of their rows."""
 
-_COLUMNS: Mapping[str, ColumnType] = {"event_id": "TEXT", "day": "BIGINT"}
+_COLUMNS: Mapping[str, ColumnType] = {
+    "event_id": "TEXT",
+    "day": "BIGINT",
+    "event_time": "TIMESTAMPTZ",
+}
 _DAY_US = 24 * 3_600 * 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_RANGES = 8
 
 Bound = TypeVar("Bound", int, datetime)
 
-Known = Mapping[str, bool]
-"""Ids that tables may have rows of; whether all such rows have the time that a repeat has."""
+Known = Mapping[str, Collection[datetime | None]]
+"""Ids that tables may have rows of, and the times that these rows have; None stands for any."""
 
 
 class Ids:
@@ -41,51 +47,62 @@ class Ids:
 
     def ensure(self, connection: Connection) -> None:
         """Makes both tables, with the ids of all rows that were written without them."""
-        if {IDS_TABLE, ANY_DAY_TABLE} <= self._tables.columns.keys():
+        columns = self._tables.columns
+        if IDS_TABLE in columns and "event_time" in columns.get(ANY_DAY_TABLE, {}):
             return
         self._tables.replace(connection, IDS_TABLE, "day BIGINT, id UBIGINT")
-        self._tables.replace(connection, ANY_DAY_TABLE, "id UBIGINT")
-        for name, columns in self._tables.columns.items():
-            if columns.get("event_id") == "TEXT" and columns.get("event_time") == "TIMESTAMPTZ":
+        self._tables.replace(connection, ANY_DAY_TABLE, "event_time TIMESTAMPTZ, id UBIGINT")
+        for name, of_table in columns.items():
+            if of_table.get("event_id") == "TEXT" and of_table.get("event_time") == "TIMESTAMPTZ":
                 # nobody can tell any more which of them keep their time
                 connection.execute(
                     f"insert into {self._tables.path(ANY_DAY_TABLE)}"
-                    f" select md5_number_lower(event_id) from {self._tables.path(name)}"
+                    f" select event_time, md5_number_lower(event_id) from {self._tables.path(name)}"
                     " where event_id is not null"
                 ).fetchall()
 
     def known(self, connection: Connection, batch: Batch) -> Known:
         """Those of the batch's events that tables may have rows of."""
-        days = _days(batch)
-        if not days:
+        events = _events(batch)
+        if not events:
             return {}
-        by_day = ranges(day for day in days.values() if day is not None)
-        with incoming(connection, _COLUMNS, _rows(days)):
+        by_day = ranges(event.day for event in events.values() if event.day is not None)
+        with incoming(connection, _COLUMNS, [event.values for event in events.values()]):
             found = connection.execute(
                 f"with hashed as materialized"
-                f" (select event_id, md5_number_lower(event_id) as id from {INCOMING}),"
+                f" (select event_id, event_time, md5_number_lower(event_id) as id from {INCOMING}),"
                 # the batch is the right side of each join, the one that is held in memory
-                f" found as (select id, false as keeps from {self._tables.path(ANY_DAY_TABLE)}"
-                "  semi join hashed using (id)"
-                " union all select id, true from (select id from"
+                f" found as (select id, event_time, false as keeps"
+                f"  from {self._tables.path(ANY_DAY_TABLE)} semi join hashed using (id)"
+                " union all select id, null, true from (select id from"
                 f"  {self._tables.path(IDS_TABLE)} where {in_ranges('day', by_day)})"
                 "  semi join hashed using (id))"
-                " select event_id, bool_and(keeps) from hashed join found using (id) group by all",
+                " select event_id, if(keeps, hashed.event_time, found.event_time)"
+                " from hashed join found using (id)",
                 bounds(by_day),
             ).fetchall()
-        return dict(found)
+        known: dict[str, set[datetime | None]] = {}
+        for event_id, event_time in found:
+            known.setdefault(event_id, set()).add(event_time)
+        return known
 
-    def add(self, connection: Connection, batch: Batch, known: Known) -> None:
-        """All events of the batch but those known already."""
-        new = {event_id: day for event_id, day in _days(batch).items() if event_id not in known}
-        with incoming(connection, _COLUMNS, _rows(new)):
+    def add(
+        self, connection: Connection, batch: Batch, known: Known, *, more_rows: Collection[str]
+    ) -> None:
+        """All events of the batch but those known already; of these, such as got `more_rows`."""
+        new = [
+            event.values
+            for event_id, event in _events(batch).items()
+            if event_id not in known or (event.day is None and event_id in more_rows)
+        ]
+        with incoming(connection, _COLUMNS, new):
             connection.execute(
                 f"insert into {self._tables.path(IDS_TABLE)} select day, md5_number_lower(event_id)"
                 f" from {INCOMING} where day is not null order by day"
             ).fetchall()
             connection.execute(
-                f"insert into {self._tables.path(ANY_DAY_TABLE)} select md5_number_lower(event_id)"
-                f" from {INCOMING} where day is null"
+                f"insert into {self._tables.path(ANY_DAY_TABLE)}"
+                f" select event_time, md5_number_lower(event_id) from {INCOMING} where day is null"
             ).fetchall()
 
 
@@ -107,16 +124,19 @@ def bounds(found: list[tuple[Bound, Bound]]) -> list[Bound]:
     return [bound for both in found for bound in both]
 
 
-def _days(batch: Batch) -> dict[str, int | None]:
-    """For each event of the batch the day that its repeats have too, None if they need not."""
-    return {
-        row.values["event_id"]: (row.values["event_time"] - _EPOCH).days
-        if row.repeats_keep_time
-        else None
-        for rows in batch.tables.values()
-        for row in rows
-    }
+class _Event(NamedTuple):
+    """An event of a batch: the `day` that its repeats have too, None if they need not."""
+
+    day: int | None
+    values: Mapping[str, Any]
 
 
-def _rows(days: Mapping[str, int | None]) -> list[dict[str, Any]]:
-    return [{"event_id": event_id, "day": day} for event_id, day in days.items()]
+def _events(batch: Batch) -> dict[str, _Event]:
+    events = {}
+    for rows in batch.tables.values():
+        for row in rows:
+            event_id, event_time = row.values["event_id"], row.values["event_time"]
+            day = (event_time - _EPOCH).days if row.repeats_keep_time else None
+            values = {"event_id": event_id, "day": day, "event_time": event_time}
+            events[event_id] = _Event(day, values)
+    return events

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ Outcome = tuple[str, str]  # as the ledger has it, with its reason
 
 _MOST_AT_ONCE = 2_048
 _MOST_TOPICS_AT_ONCE = 8
+_MOST_PROBES_AT_ONCE = 512
 _PAUSE_S = 0.1
 _STOP_TIMEOUT_S = 5.0
 _QUARANTINE_AGAIN_AFTER_S = 3.0
@@ -51,6 +53,7 @@ class Drainer:
         self._cursor = 0
         self._behind: dict[str, int] = {}  # cursors by topic
         self._at_once = 1
+        self._probes_at_once = 8
         self._passed: dict[Partition, Held] = {}
         self._taken: set[int] = set()
         self._unpublishable: dict[int, tuple[float, str]] = {}  # when again, and its topic
@@ -139,19 +142,25 @@ class Drainer:
         return len(published), (again[0].stored.offset - 1 if again else chunk[-1].stored.offset)
 
     async def _probe(self) -> None:
-        """Tries one record of each partition whose pause is over. Raises NotDurable."""
-        due = {each for each in self._router.unavailable if not self._router.is_open(each)}
+        """Tries one record each of partitions whose pause is over. Raises NotDurable."""
+        due = [each for each in self._router.unavailable if not self._router.is_open(each)]
         if self._stopping or not due:
             return
+        # some of them may have nothing to try, and must not keep the others from their turn
+        due = random.sample(due, min(len(due), self._probes_at_once))
         taken = self._taken_of(self._passed[each] for each in due if each in self._passed)
         try:
-            topics_left = {each.topic for each in due.difference(self._passed)}
+            topics_left = {each.topic for each in set(due).difference(self._passed)}
             for topic in topics_left.intersection(self._spool.topics()):
                 first = await self._spool.read_topic(topic, after=0, limit=1)
                 taken += self._taken_of(first)
-            await self._publish_all(taken)
+            published = await self._publish_all(taken)
         finally:
             self._let_go(taken)
+        if taken:
+            # all partitions at once may be more than a slow link carries within the budget
+            probes = 2 * self._probes_at_once if published else self._probes_at_once // 2
+            self._probes_at_once = max(1, min(probes, _MOST_PROBES_AT_ONCE))
 
     def _taken_of(self, found: Iterable[Held]) -> list[Held]:
         """Those that cursor and probe do not have in hand: else one is published and counted twice.

@@ -33,6 +33,8 @@ class Router:
         self._circuits: dict[Partition, CircuitBreaker] = {}
         self._news: dict[Partition, str | None] = {}
         self._recovered: set[str] = set()
+        self.unavailable_topics: frozenset[str] = frozenset()
+        """Topics with a partition that failed and has not taken a record since."""
         self.recoveries = 0
         """How often a partition took records again."""
 
@@ -76,11 +78,6 @@ class Router:
         """Partitions that failed and have not taken a record since."""
         return frozenset(self._circuits)
 
-    @property
-    def unavailable_topics(self) -> frozenset[str]:
-        """Topics with such a partition."""
-        return frozenset(partition.topic for partition in self._circuits)
-
     def take_recovered(self) -> frozenset[str]:
         """Topics of partitions that took records again since it was called last."""
         recovered, self._recovered = frozenset(self._recovered), set()
@@ -108,6 +105,7 @@ class Router:
         if partition not in self._circuits:
             self._circuits[partition] = self._new_circuit()
             self._news[partition] = cause
+            self._changed()
         self._circuits[partition].failed(self._clock())
 
     def _gave_up(self, partition: Partition) -> None:
@@ -127,6 +125,11 @@ class Router:
                     self._news[each] = None
                     self._recovered.add(partition.topic)
                     self.recoveries += 1
+            self._changed()
+
+    def _changed(self) -> None:
+        # every record that is spooled asks for them, and they change seldom
+        self.unavailable_topics = frozenset(partition.topic for partition in self._circuits)
 
 
 def _named(partitions: "dict[Partition, str] | list[Partition]") -> list[str]:

@@ -1,11 +1,11 @@
-"""Group commit: while one batch is under way, the next one gathers."""
+"""Group commit: while one batch is under way, the next one fills."""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from ingest.errors import NotDurable, RecordTooLarge, TopicRefused, Unavailable
+from ingest.errors import NotDurable, Unavailable
 
 Item = TypeVar("Item")
 
@@ -13,8 +13,8 @@ Item = TypeVar("Item")
 class GroupCommit(Generic[Item]):
     """Items that wait for one sender. At most one call of `send` is under way at a time.
 
-    `send` makes the first items of those offered durable, at least one, and tells how many. If it
-    raises RecordTooLarge, that concerns the first item alone; anything else fails all that wait.
+    `send` makes the first items of those offered durable, at least one, and tells how many. What
+    it raises fails all that wait.
     `on_orphan` gets each item that became durable after its owner had stopped waiting.
     """
 
@@ -56,13 +56,10 @@ class GroupCommit(Generic[Item]):
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                try:
-                    self._succeed(await self._send(self._offered()))
-                except RecordTooLarge as error:
-                    self._fail(1, error)
+                self._succeed(await self._send(self._offered()))
         except Exception as error:
-            # what gathered meanwhile would only wait for the same trouble
-            self._fail(len(self._waiting), _known(error))
+            # what came meanwhile would only wait for the same trouble
+            self._fail(_known(error))
         finally:
             self._task = None
 
@@ -81,8 +78,8 @@ class GroupCommit(Generic[Item]):
         if self._on_orphan is not None:
             self._on_orphan(item)
 
-    def _fail(self, count: int, error: Exception) -> None:
-        for _ in range(count):
+    def _fail(self, error: Exception) -> None:
+        while self._waiting:
             _, done = self._waiting.popleft()
             if not done.done():
                 done.set_exception(error)
@@ -90,6 +87,4 @@ class GroupCommit(Generic[Item]):
 
 def _known(error: Exception) -> Exception:
     """What callers expect; whatever else happened, the item may be durable or not."""
-    if isinstance(error, Unavailable | TopicRefused | RecordTooLarge):
-        return error
-    return NotDurable(repr(error))
+    return error if isinstance(error, Unavailable) else NotDurable(repr(error))

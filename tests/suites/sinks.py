@@ -124,6 +124,20 @@ class SinkBehaviour:
         rows = [row(1, keeps_time=False, event_time=moved), row(2)]
         assert await sink.write(batch(rows)) == {"things": 1}
 
+    async def test_a_repeat_is_found_in_a_table_that_came_later_and_with_another_time(
+        self, store: Store
+    ) -> None:
+        sink = await store.sink()
+        later = NOON + timedelta(days=3)
+        await sink.write(batch([row(1, keeps_time=False)]))
+        rows = [
+            row(1, keeps_time=False, event_time=later),
+            row(1, table="others", keeps_time=False, event_time=later),
+        ]
+        assert await sink.write(batch(rows)) == {"things": 0, "others": 1}
+        moved = [replace(each, values={**each.values, "event_time": NOON}) for each in rows]
+        assert await sink.write(batch(moved)) == {"things": 0, "others": 0}
+
     async def test_a_repeat_is_found_though_it_has_no_time(self, store: Store) -> None:
         sink, timeless = await store.sink(), row(1, keeps_time=False, event_time=None)
         await sink.write(batch([timeless]))

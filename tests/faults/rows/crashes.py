@@ -110,19 +110,21 @@ async def crash_around_the_reserve(grounds: Grounds, seed: int) -> Tally:
         control = site.receiver.disk_control = site.directory / "disk"
         for point in ("before-reserve-given-up", "after-reserve-given-up"):
             await site.link.refuse()
-            control.write_text("full")
             await _restart(site, point)
-            await _feed_until_crashed(site, _mixed)
+            with site.readiness.undecided():
+                control.write_text("full")
+                await _feed_until_crashed(site, _mixed)
             control.write_text("")
             await _go_on(site, point)
         for point in ("before-reserve-filled", "after-reserve-filled"):
             await site.link.refuse()
-            control.write_text("full")
             await _restart(site, point)
-            await site.canvas.send_notices(site.url, count=5)
-            site.expect(not await _has_reserve(site), "the reserve was not given up")
-            control.write_text("")
-            await _crashed(site, point)
+            with site.readiness.undecided():
+                control.write_text("full")
+                await site.canvas.send_notices(site.url, count=5)
+                site.expect(not await _has_reserve(site), "the reserve was not given up")
+                control.write_text("")
+                await _crashed(site, point)
             await until(lambda: _has_reserve(site))
         return await judge(site)
 

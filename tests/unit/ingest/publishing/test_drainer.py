@@ -228,6 +228,33 @@ async def test_partition_that_is_down_holds_up_its_own_records_only(place: Path)
         assert imbalance(bench.ledger) == BALANCED
 
 
+async def test_a_link_that_carries_little_at_once_is_found_to_be_back(place: Path) -> None:
+    """All probes at once would be as much as what closed the partitions' circuits."""
+    log = MemoryLog()
+    log.failure = _raise(PartitionUnavailable("the broker does not answer"))
+    async with open_spool(place) as bench:
+        for n in range(200):
+            await bench.take(record(n, topic=f"p.live-events.type-{n}.v1"))
+        async with _draining(bench, log) as router:
+            await until(lambda: len(router.unavailable) == 200)
+
+            together = 0
+
+            def judge(record: Record) -> None:
+                nonlocal together
+                together = max(together, log.under_way)
+                too_many = together > 4
+                if log.under_way == 1:  # the last of those that went together
+                    together = 0
+                if too_many:
+                    raise PartitionUnavailable("no answer within the budget")
+
+            log.failure = judge
+            await until(_is_empty(bench))
+        assert sorted(log.numbers()) == list(range(200))
+        assert imbalance(bench.ledger) == BALANCED
+
+
 async def test_recovery_of_one_topic_reads_no_other_again(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from ingest.errors import NotDurable, Overloaded, RecordTooLarge, TopicRefused
+from ingest.errors import NotDurable, Overloaded
 from ingest.storage.group_commit import GroupCommit
 
 
@@ -61,36 +61,16 @@ async def test_what_comes_while_a_batch_is_under_way_waits_for_the_next() -> Non
     assert len(commits) == 0
 
 
-async def test_record_too_large_fails_the_first_alone() -> None:
-    sender = _Sender()
-
-    def judge(batch: list[int]) -> None:
-        if batch[0] % 3 == 0:
-            raise RecordTooLarge(batch[0])
-        if any(n % 3 == 0 for n in batch):
-            large = next(n for n in batch if n % 3 == 0)
-            del batch[batch.index(large) :]
-
-    sender.failure = judge
-    commits = GroupCommit(sender)
-    outcomes = await asyncio.gather(*(commits.append(n) for n in range(7)), return_exceptions=True)
-    assert [type(outcome) is RecordTooLarge for outcome in outcomes] == [
-        n % 3 == 0 for n in range(7)
-    ]
-    assert sorted(n for batch in sender.batches for n in batch) == [1, 2, 4, 5]
-
-
 @pytest.mark.parametrize(
     ("failure", "told"),
     [
         (NotDurable("disk"), NotDurable),
         (Overloaded("queue"), Overloaded),
-        (TopicRefused("denied"), TopicRefused),
         (RuntimeError("unforeseen"), NotDurable),
         (MemoryError(), NotDurable),
     ],
 )
-async def test_other_failures_concern_all_that_wait_and_none_after(
+async def test_a_failure_concerns_all_that_wait_and_none_after(
     failure: Exception, told: type[Exception]
 ) -> None:
     sender = _Sender(most=2)
