@@ -7,6 +7,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,19 +64,29 @@ def main(number: int | None, name: str | None, seed: int | None, load: float, qu
 async def _run(
     chosen: list[tuple[Row, Case]], seed: int, *, quick: bool, load: float
 ) -> list[Outcome]:
+    """First those that have the machine to themselves, then the others, two at a time."""
     directory = Path(tempfile.mkdtemp(prefix="forebay-faults-"))
     click.echo(f"logs are kept in {directory}", err=True)
-    outcomes = []
-    async with Grounds(directory, quick=quick, load=load) as grounds:
-        for row, case in chosen:
-            outcome = await _outcome(grounds, row, case, seed)
-            click.echo(_line(outcome))
-            for measured in outcome.tally.measured:
-                click.echo(f"    {measured}")
-            for violation in outcome.tally.violations:
-                click.echo(f"    {violation}")
-            outcomes.append(outcome)
-    return outcomes
+    outcomes: list[Outcome] = []
+
+    async def lane(name: str, cases: Iterator[tuple[Row, Case]]) -> None:
+        async with Grounds(directory / name, quick=quick, load=load) as grounds:
+            for row, case in cases:
+                outcomes.append(await _outcome(grounds, row, case, seed))
+                _tell(outcomes[-1])
+
+    await lane("alone", (each for each in chosen if each[0].alone))
+    beside = iter([each for each in chosen if not each[0].alone])
+    await asyncio.gather(lane("first", beside), lane("second", beside))
+    return sorted(outcomes, key=lambda outcome: outcome.row.number)
+
+
+def _tell(outcome: Outcome) -> None:
+    click.echo(_line(outcome))
+    for measured in outcome.tally.measured:
+        click.echo(f"    {measured}")
+    for violation in outcome.tally.violations:
+        click.echo(f"    {violation}")
 
 
 async def _outcome(grounds: Grounds, row: Row, case: Case, seed: int) -> Outcome:

@@ -47,12 +47,16 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A fault. `pending` names what of the project will bring its cases, or more of them."""
+    """A fault. `pending` names what of the project will bring its cases, or more of them.
+
+    Cases that send much, or hold something against a clock, have the machine `alone`.
+    """
 
     number: int
     fault: str
     cases: tuple[Case, ...] = ()
     pending: str = ""
+    alone: bool = False
 
 
 def _quick(*runs: Run) -> tuple[Case, ...]:
@@ -71,6 +75,7 @@ def name_of(run: Run) -> str:
 ROWS: Final = (
     Row(
         number=1,
+        alone=True,
         fault="the broker refuses, swallows or resets connections, or answers too slowly",
         cases=(
             *_quick(kafka_link.broker_refuses),
@@ -84,6 +89,7 @@ ROWS: Final = (
     ),
     Row(
         number=2,
+        alone=True,
         fault="of three brokers the leader is killed, each is restarted, two are stopped",
         cases=_long(
             kafka_brokers.leader_killed,
@@ -93,6 +99,7 @@ ROWS: Final = (
     ),
     Row(
         number=3,
+        alone=True,
         fault="the broker appends, and its acknowledgement does not arrive",
         cases=(*_quick(kafka_link.acknowledgements_lost), *_long(kafka_link.acknowledgements_cut)),
     ),
@@ -169,6 +176,7 @@ ROWS: Final = (
     ),
     Row(
         number=12,
+        alone=True,
         fault="ten thousand tokens with random key ids, and a new key in the middle of them",
         cases=_long(tokens.random_kids),
     ),
@@ -195,6 +203,7 @@ ROWS: Final = (
     ),
     Row(
         number=17,
+        alone=True,
         fault="HTTP that means harm: bombs, slow heads and bodies, many connections, two lengths",
         cases=_long(
             siege.plain_bodies,
@@ -255,6 +264,7 @@ ROWS: Final = (
     ),
     Row(
         number=25,
+        alone=True,
         fault="the receiver is away, for less and for more than Canvas's retries last; or Kafka",
         cases=(
             *_quick(outages.receiver_away_for_a_while),
@@ -272,6 +282,7 @@ ROWS: Final = (
     ),
     Row(
         number=27,
+        alone=True,
         fault="a part of Kafka is down: a partition, a topic, one broker of three, one of two",
         cases=_long(
             half_outages.one_partition_without_a_leader,
@@ -282,11 +293,13 @@ ROWS: Final = (
     ),
     Row(
         number=28,
+        alone=True,
         fault="every acknowledgement takes nine tenths of the publish budget",
         cases=_long(slow_acks.every_acknowledgement_late),
     ),
     Row(
         number=29,
+        alone=True,
         fault="gigabytes are parked in the spool for a topic that takes nothing",
         cases=_long(parked.gigabytes_parked_for_one_topic),
     ),
@@ -306,6 +319,7 @@ ROWS: Final = (
     ),
     Row(
         number=32,
+        alone=True,
         fault="strangers: idle connections, forged notices, unknown key ids, replays, wide events",
         cases=_long(
             siege.idle_connections,
