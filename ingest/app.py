@@ -13,6 +13,7 @@ import structlog
 
 from ingest.contract.topics import ingest_topics
 from ingest.http.admin import key_ages, receiver_admin
+from ingest.http.connections import connections_possible
 from ingest.http.receiver import Limits, Receiver
 from ingest.http.server import receiving
 from ingest.http.tls import Certificate
@@ -127,6 +128,7 @@ def _admin_listening(
         spool=parts.spool if with_kafka else None,
         keys=parts.keys,
         stale_after_s=_KEYS_STALE_AFTER_REFRESHES * settings.verify.keys_refresh_s,
+        hosts=(settings.admin.host, *settings.admin.allowed_hosts),
     )
     return listening(application, bound)
 
@@ -138,7 +140,9 @@ def _limits(http: HttpSettings) -> Limits:
         handling_timeout_s=http.handling_timeout_s,
         max_body_bytes_in_flight=http.max_body_bytes_in_flight,
         head_timeout_s=http.head_timeout_s,
-        max_connections=http.max_connections,
+        max_connections=connections_possible(http.max_connections),
+        max_connections_per_address=http.max_connections_per_address,
+        trusted_proxies=http.trusted_proxies,
     )
 
 

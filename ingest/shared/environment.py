@@ -1,16 +1,30 @@
 """Settings from the environment: `FOREBAY_SECTION__KEY`, `…_FILE` for secrets, no name misspelt."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "FOREBAY_"
 _FILE_SUFFIX = "_FILE"
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('must be a JSON list of texts, such as ["one", "two"]') from None
+
+
+TextList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""Several texts, written as a JSON list."""
 
 
 class SettingsError(Exception):
@@ -82,6 +96,8 @@ def variables(settings: BaseModel) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return "hidden"
+    if isinstance(value, tuple):
+        return json.dumps(value)  # as it is written in the environment
     return str(value) if isinstance(value, Path) else value
 
 
