@@ -77,10 +77,10 @@ class Connection(web.RequestHandler):
 
     def rank(self) -> Rank | None:
         is_idle = self._waiter is not None and not self._waiter.done()
-        if not is_idle and self._wire is not None and not self._wire.is_closing():
-            # a body behind a whole request may be half here too
-            if self._messages or not self._is_half_here():
-                return None
+        # a body behind a whole request may be half here too
+        is_whole = not is_idle and (bool(self._messages) or not self._is_half_here())
+        if is_whole and self._wire is not None and not self._wire.is_closing():
+            return None
         answered = self._request_count - (0 if is_idle else 1)
         latest = self._next_keepalive_close_time - self._keepalive_timeout
         return answered > 0, max(self._since, latest)

@@ -131,7 +131,7 @@ async def listening(app: web.Application, taken: socket.socket) -> AsyncIterator
     try:
         listen(taken, _BACKLOG)
         listener = await loop.create_server(
-            lambda: _Connection(manager, loop=loop, access_log=None), sock=taken, backlog=_BACKLOG
+            lambda: _Connection(manager, loop=loop, **manager._kwargs), sock=taken, backlog=_BACKLOG
         )
         try:
             yield
