@@ -150,8 +150,6 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        if exc is not None:
-            let_go(exc)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         self._metrics.aborted("bad_http")
@@ -162,7 +160,10 @@ class Connection(web.RequestHandler):
             self._deadline.cancel()
             self._deadline = None
             self._in_head = False
-        previous, self._body = self._body, self._messages[-1][1]
+        message, body = self._messages[-1]
+        if type(message) is _ErrInfo:
+            let_go(message.exc)  # aiohttp's own frame holds it, and the data
+        previous, self._body = self._body, body
         if previous is not None and not previous.is_eof():
             # aiohttp's parser tells of broken framing as if a request came, and lets the body wait
             previous.set_exception(web.RequestPayloadError("broken framing"))
