@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 
+from ingest.contract.catalogue import catalogue
 from ingest.contract.topics import ingest_topics
 from ingest.http.admin import key_ages, receiver_admin
 from ingest.http.connections import connections_possible
@@ -65,6 +66,7 @@ async def running(settings: Settings, directory: Directory) -> AsyncIterator[Run
         public = stack.enter_context(bound_socket(settings.http.host, settings.http.port))
         admin = stack.enter_context(bound_socket(settings.admin.host, settings.admin.port))
         certificate = _certificate(settings.http)
+        catalogue()  # later there may be no file descriptor to read it
         parts = await stack.enter_async_context(assembled(settings, directory))
         _start_background(settings, directory, parts, certificate)
         _warn_of_beta(directory)

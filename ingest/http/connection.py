@@ -5,6 +5,8 @@ an early answer; and what is no HTTP it would quote in its answer and its log.
 """
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -72,8 +74,8 @@ class Connection(web.RequestHandler):
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._wire: asyncio.Transport | None = None
-        self.handshake: asyncio.Task[None] | None = None
-        """Its opening; ended with it."""
+        self.handshake: socket.socket | None = None
+        """Its socket, while nothing else of it is there."""
 
     def rank(self) -> Rank | None:
         is_idle = self._waiter is not None and not self._waiter.done()
@@ -94,7 +96,9 @@ class Connection(web.RequestHandler):
         if self._wire is not None:
             self._wire.abort()
         elif self.handshake is not None:
-            self.handshake.cancel()
+            # to cancel what waits for it would leave the socket open in uvloop, were it just begun
+            with contextlib.suppress(OSError):
+                self.handshake.shutdown(socket.SHUT_RDWR)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wire = cast(asyncio.Transport, transport)

@@ -48,6 +48,9 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, connection: Connected) -> bool:
+        return connection in self._open
+
     def has_room(self, address: str | None) -> bool:
         """Whether one more may come from this address; None is one that is not bounded.
 

@@ -120,7 +120,7 @@ class _Accepting:
         self._bound = bound
         self._handshake = handshake
         self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: dict[asyncio.Task[None], Connection] = {}
         self._again: asyncio.TimerHandle | None = None
         self._complained_at = float("-inf")
 
@@ -137,8 +137,8 @@ class _Accepting:
 
     async def end(self) -> None:
         """Ends unfinished handshakes."""
-        for task in self._opening:
-            task.cancel()
+        for connection in self._opening.values():
+            connection.evict()
         await asyncio.gather(*self._opening, return_exceptions=True)
 
     def _accept(self) -> None:
@@ -155,9 +155,10 @@ class _Accepting:
                 accepted.close()
                 continue
             accepted.setblocking(False)
-            connection.handshake = self._loop.create_task(self._open(connection, accepted))
-            self._opening.add(connection.handshake)
-            connection.handshake.add_done_callback(self._opening.discard)
+            connection.handshake = accepted
+            task = self._loop.create_task(self._open(connection, accepted))
+            self._opening[task] = connection
+            task.add_done_callback(self._opening.__delitem__)
 
     async def _open(self, connection: Connection, accepted: socket.socket) -> None:
         try:
@@ -165,7 +166,8 @@ class _Accepting:
                 lambda: connection, accepted, **self._handshake
             )
         except OSError:
-            self._metrics.aborted("tls_handshake")
+            if connection in self._server.open:
+                self._metrics.aborted("tls_handshake")
         finally:
             connection.handshake = None
             if not connection.is_open:
