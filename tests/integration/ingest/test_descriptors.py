@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import resource
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import trustme
@@ -21,15 +21,15 @@ _GONE = "connections cannot be accepted"
 async def test_nothing_is_opened_on_the_way_of_a_request(tmp_path: Path) -> None:
     async with running_site(tmp_path) as site, connected(site.port) as kept:
         await eventually(lambda: _is_accepted(site, 1))
-        _allow_no_more(site)
-        caliper = site.canvas.school.caliper_event(2, stream="by hand").claims
-        for path, body in (
+        events = (
             (LIVE, site.live_event(1)),
-            (LIVE, site.signed(caliper)),
+            (LIVE, site.signed(site.canvas.school.caliper_event(2, stream="by hand").claims)),
             (LIVE, site.signed_text(b"[]")),
             (PNS, notices([site.notice(4)])),
-        ):
-            assert await _status(kept, path, body) == 202
+        )
+        with _allowed(site, 0):
+            for path, body in events:
+                assert await _status(kept, path, body) == 202
 
 
 async def test_newcomer_is_served_although_descriptors_have_run_out(tmp_path: Path) -> None:
@@ -37,10 +37,10 @@ async def test_newcomer_is_served_although_descriptors_have_run_out(tmp_path: Pa
         for _ in range(40):
             await on.enter_async_context(connected(site.port))
         await eventually(lambda: _is_accepted(site, 40))
-        _allow_no_more(site)
-        for number in range(5):
-            answer = await exchange(site.port, post(LIVE, site.live_event(number)))
-            assert answer.status == 202
+        with _allowed(site, _lowest_free(site)):
+            for number in range(5):
+                answer = await exchange(site.port, post(LIVE, site.live_event(number)))
+                assert answer.status == 202
         scrape = await site.metrics()
         assert scrape.value("forebay_requests_aborted_total", reason="no_descriptor") > 0
         assert site.program.log_file.read_text().count(_GONE) == 1
@@ -100,13 +100,20 @@ async def _descriptors(site: Site) -> float:
     return (await site.metrics()).value("process_open_fds")
 
 
-def _allow_no_more(site: Site) -> None:
-    """Whatever the process opens from now on fails; its admin listener is connected already."""
-    pid = site.program.pid
-    there = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    lowest_free = next(number for number in range(len(there) + 1) if number not in there)
-    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, hard))
+@contextlib.contextmanager
+def _allowed(site: Site, limit: int) -> Iterator[None]:
+    """While the block runs, the process opens nothing of this number or a higher one."""
+    soft, hard = resource.prlimit(site.program.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(site.program.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(site.program.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _lowest_free(site: Site) -> int:
+    there = {int(entry.name) for entry in Path(f"/proc/{site.program.pid}/fd").iterdir()}
+    return next(number for number in range(len(there) + 1) if number not in there)
 
 
 async def _status(connection: Connection, path: str, body: bytes) -> int:
