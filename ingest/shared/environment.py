@@ -1,5 +1,6 @@
 """Settings from the environment: `FOREBAY_SECTION__KEY`, `…_FILE` for secrets, no name misspelt."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -17,10 +18,11 @@ _FILE_SUFFIX = "_FILE"
 def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ValueError('must be a JSON list of texts, such as ["one", "two"]') from None
+    with contextlib.suppress(ValueError):
+        found = json.loads(value)
+        if isinstance(found, list) and all(isinstance(text, str) for text in found):
+            return found
+    raise ValueError('must be a JSON list of texts, such as ["one", "two"]')
 
 
 TextList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
