@@ -95,11 +95,18 @@ def variables(settings: BaseModel) -> dict[str, Any]:
     return shown
 
 
+def typed(value: Any) -> str:
+    """A value of `variables` as it is written in the environment."""
+    if isinstance(value, list):
+        return json.dumps(value)
+    return "" if value is None else str(value)
+
+
 def _shown(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return "hidden"
-    if isinstance(value, tuple):
-        return json.dumps(value)  # as it is written in the environment
+    if isinstance(value, list | tuple):
+        return [_shown(each) for each in value]
     return str(value) if isinstance(value, Path) else value
 
 

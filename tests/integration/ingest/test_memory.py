@@ -68,7 +68,7 @@ class _RefusingIntake:
 
 
 @contextlib.asynccontextmanager
-async def _listening(**limits: int) -> AsyncIterator[tuple[int, Metrics]]:
+async def _listening(**limits: Any) -> AsyncIterator[tuple[int, Metrics]]:
     metrics = Metrics()
     handler = Receiver(
         intake=cast(Intake, _RefusingIntake()), metrics=metrics, limits=replace(_LIMITS, **limits)

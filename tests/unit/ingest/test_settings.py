@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingest.settings import Settings
-from ingest.shared.environment import SettingsError, load, variables
+from ingest.shared.environment import SettingsError, load, typed, variables
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ def test_list_is_read_and_shown_as_json(monkeypatch: pytest.MonkeyPatch) -> None
     settings = load(Settings)
     assert settings.http.trusted_proxies == ("10.0.0.0/8", "192.0.2.1/32")
     shown = variables(settings)["FOREBAY_HTTP__TRUSTED_PROXIES"]
-    monkeypatch.setenv("FOREBAY_HTTP__TRUSTED_PROXIES", shown)
+    monkeypatch.setenv("FOREBAY_HTTP__TRUSTED_PROXIES", typed(shown))
     assert load(Settings) == settings
 
 
