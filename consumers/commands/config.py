@@ -4,7 +4,7 @@ import click
 import orjson
 
 from consumers.commands.console import json_option, settings
-from ingest.shared.environment import variables
+from ingest.shared.environment import typed, variables
 
 
 @click.group()
