@@ -39,6 +39,8 @@ async def read_body(
             return body
         _tell_to_go_on(request)
         async with arrivals.begin(source) as arrival:
+            # it waits as long as the body does, and may be larger
+            arrival.hold(sum(len(name) + len(value) for name, value in request.raw_headers))
             return await _read(content, max_bytes, arrival)
     except OSError as error:
         raise BodyCut from error

@@ -25,6 +25,7 @@ from ingest.observing.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 _MAX_HEAD_BYTES = 32 * 1024
+_USUAL_HEAD_BYTES = 4 * 1024
 # the smallest chunk has five bytes for its one: what is around a body may be so many times as large
 _MAX_FRAMING = 8
 # read and thrown away after an early answer, lest a reset overtakes it; the rest is not read at all
@@ -43,6 +44,7 @@ class Connection(web.RequestHandler):
         "_connections",
         "_deadline",
         "_in_head",
+        "_large",
         "_limits",
         "_metrics",
         "_received",
@@ -69,6 +71,7 @@ class Connection(web.RequestHandler):
         self._limits = limits
         self._body: StreamReader | None = None
         self._in_head = False
+        self._large = 0  # of an unfinished head, beyond a usual one's
         self._received = 0  # of what is under way: a head, a body, or what is thrown away
         self._since = self._loop.time()
         self._deadline: asyncio.TimerHandle | None = None
@@ -106,10 +109,10 @@ class Connection(web.RequestHandler):
         self._end_after(self._limits.silence_timeout_s, self.evict)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        for timer in (self._deadline, self._unread):
-            if timer is not None:
-                timer.cancel()
-        self._deadline = self._unread = None
+        self._end_head()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
         super().connection_lost(exc)
         self._connections.discard(self)
         self._wire = None
@@ -160,10 +163,7 @@ class Connection(web.RequestHandler):
         return problem(Malformed())
 
     def _head_came(self, size: int, heads: int) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-            self._in_head = False
+        self._end_head()
         message, body = self._messages[-1]
         if type(message) is _ErrInfo:
             let_go(message.exc)  # aiohttp's own frame holds it, and the data
@@ -194,8 +194,27 @@ class Connection(web.RequestHandler):
                 self._received = 0
                 self._end_after(self._limits.head_timeout_s, self._head_overdue)
             self._received += size
-            if self._received > _MAX_HEAD_BYTES:
+            if self._received > _MAX_HEAD_BYTES or not self._may_grow():
                 self._refuse_head()
+
+    def _may_grow(self) -> bool:
+        """A usual head may always come in pieces; what is larger shares room with all such."""
+        more = self._received - _USUAL_HEAD_BYTES - self._large
+        if more <= 0:
+            return True
+        if not self._connections.may_grow(more):
+            return False
+        self._large += more
+        return True
+
+    def _end_head(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._in_head = False
+        if self._large:
+            self._connections.may_grow(-self._large)
+            self._large = 0
 
     def _is_half_here(self) -> bool:
         return self._body is not None and not self._body.is_eof()
@@ -221,9 +240,7 @@ class Connection(web.RequestHandler):
         self._messages.append((_ErrInfo(status=400, exc=error, message=""), EMPTY_PAYLOAD))
         self._request_count += 1
         self._body = EMPTY_PAYLOAD
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._end_head()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         self._close = True

@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 _SHARE = 32
 # files, Kafka, keys and the admin listener
 _MOST_KEPT_BACK = 256
+# of unfinished heads beyond what a usual one has, all connections together
+_MAX_LARGE_HEAD_BYTES = 4 * 1024 * 1024
 
 Rank = tuple[bool, float]
 """Whether a request of this connection was ever accepted, and since when nothing has come of it."""
@@ -44,12 +46,20 @@ class Connections:
         self._aborted = aborted
         self._open: dict[Connected, str | None] = {}  # and whose it is
         self._of: dict[str, int] = {}
+        self._large_head_bytes = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
     def __contains__(self, connection: Connected) -> bool:
         return connection in self._open
+
+    def may_grow(self, head_bytes: int) -> bool:
+        """Whether an unfinished head may exceed a usual one by so much more; less gives back."""
+        if head_bytes > 0 and self._large_head_bytes + head_bytes > _MAX_LARGE_HEAD_BYTES:
+            return False
+        self._large_head_bytes += head_bytes
+        return True
 
     def has_room(self, address: str | None) -> bool:
         """Whether one more may come from this address; None is one that is not bounded.

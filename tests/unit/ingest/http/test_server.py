@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from ingest.errors import TooLarge
+from ingest.http import connections
 from ingest.http.answers import problem
 from ingest.http.connection import Connection
 from ingest.http.receiver import Limits
@@ -320,6 +321,35 @@ async def test_head_is_bounded_as_a_whole_whatever_its_shape() -> None:
                 if status == 400:
                     assert await connection.end() == "closed"
                     assert listener.aborted("bad_http") == 1
+
+
+async def test_unfinished_heads_are_bounded_together_but_for_usual_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "_MAX_LARGE_HEAD_BYTES", 10_000)
+    listener = _Listener()
+    start, end = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n", b"\r\n\r\n"
+    large, small = b"X-Large: " + b"x" * 7_000, b"X-Small: " + b"x" * 3_000
+
+    def begun(line: bytes) -> _Transport:
+        connection = listener.connect()
+        connection.protocol.data_received(start)
+        connection.protocol.data_received(line)
+        return connection
+
+    held = [begun(large) for _ in range(3)]
+    assert await begun(large).answers(1) == [400]
+    usual = [begun(small) for _ in range(5)]
+    for connection in [*usual, held.pop()]:
+        connection.protocol.data_received(end)
+        assert await connection.answers(1) == [202]
+    held.pop().abort()
+    await asyncio.sleep(0)
+    held += [begun(large), begun(large)]  # in the room of those two
+    for connection in held:
+        connection.protocol.data_received(end)
+        assert await connection.answers(1) == [202]
+    assert listener.server.open._large_head_bytes == 0
 
 
 async def test_framing_without_a_body_is_bounded() -> None:
