@@ -25,7 +25,8 @@ from ingest.observing.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 _MAX_HEAD_BYTES = 32 * 1024
-_USUAL_HEAD_BYTES = 4 * 1024
+# what a first packet brings: of a head in two packets nothing more is ever unfinished
+_USUAL_HEAD_BYTES = 1536
 # the smallest chunk has five bytes for its one: what is around a body may be so many times as large
 _MAX_FRAMING = 8
 # read and thrown away after an early answer, lest a reset overtakes it; the rest is not read at all

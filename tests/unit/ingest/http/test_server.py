@@ -329,7 +329,7 @@ async def test_unfinished_heads_are_bounded_together_but_for_usual_ones(
     monkeypatch.setattr(connections, "_MAX_LARGE_HEAD_BYTES", 10_000)
     listener = _Listener()
     start, end = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n", b"\r\n\r\n"
-    large, small = b"X-Large: " + b"x" * 7_000, b"X-Small: " + b"x" * 3_000
+    large, small = b"X-Large: " + b"x" * 4_500, b"X-Small: " + b"x" * 1_300
 
     def begun(line: bytes) -> _Transport:
         connection = listener.connect()
