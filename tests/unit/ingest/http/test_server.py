@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from ingest.errors import TooLarge
-from ingest.http import connections
+from ingest.http import connections, server
 from ingest.http.answers import problem
 from ingest.http.connection import Connection
 from ingest.http.receiver import Limits
@@ -150,6 +151,30 @@ async def test_slow_body_has_no_deadline_of_a_head() -> None:
     connection.protocol.data_received(_REQUEST[-1:])
     assert await connection.answers(1) == [202]
     assert listener.bodies == [b"ok"]
+
+
+async def test_idle_connection_is_closed_soon_and_a_proxys_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a proxy sends on a connection that we are closing is lost."""
+    monkeypatch.setattr(server, "_KEEPALIVE_S", _SOON_S)
+    listener = _Listener(trusted_proxies=("10.0.0.0/8",))
+    direct, proxy = listener.connect(), listener.connect("10.0.0.1")
+    for connection in (proxy, direct):
+        connection.protocol.data_received(_REQUEST)
+        assert await connection.answers(1) == [202]
+    assert await direct.end() == "closed"
+    assert not proxy.ended.done()
+
+
+async def test_nothing_is_unpacked() -> None:
+    listener = _Listener()
+    packed = gzip.compress(b"x" * 10_000)
+    request = _REQUEST.replace(b"2\r\n\r\nok", b"%d\r\n" % len(packed))
+    connection = listener.connect()
+    connection.protocol.data_received(request + b"Content-Encoding: gzip\r\n\r\n" + packed)
+    assert await connection.answers(1) == [202]
+    assert listener.bodies == [packed]
 
 
 async def test_second_head_is_on_the_clock_too() -> None:
