@@ -15,6 +15,7 @@ from ingest.http.admission import Arrival, Arrivals
 
 # ten times what fits into the 256 KB of the queue that Canvas sends notices through
 _MAX_NOTICES = 2_000
+_MAX_PARTS = 20 * _MAX_NOTICES
 
 
 class BodyCut(Exception):
@@ -57,6 +58,8 @@ def read_notices(body: bytes) -> list[bytes | None]:
 
     Raises Malformed, or TooLarge for more notices than Canvas can send at once.
     """
+    if len(body) > _MAX_PARTS and sum(map(body.count, (b",", b"{", b"["))) > _MAX_PARTS:
+        raise Malformed("too many parts")  # a million empty objects take 100 MB and 0.2 s
     try:
         message = strict_json.loads(body)
     except strict_json.NotJSON as error:

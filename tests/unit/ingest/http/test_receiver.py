@@ -26,6 +26,7 @@ from ingest.http.receiver import LIVE_EVENT_MAX_BYTES, NOTICES_MAX_BYTES, Limits
 from ingest.intake import Intake
 from ingest.observing.metrics import Metrics
 from ingest.values import Receipt, SignedRequest
+from tests.support.each import each_case
 
 _ID = "5a" * 32
 _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -241,6 +242,41 @@ async def test_body_that_does_not_come_whole_reaches_no_intake(error: Exception)
     assert intake.requests == []
 
 
+async def test_body_under_any_encoding_is_refused_and_in_no_ledger() -> None:
+    with each_case() as case:
+        for header in (
+            {"Content-Encoding": "gzip"},
+            {"Content-Encoding": "deflate"},
+            {"Content-Encoding": "br, identity"},
+            {"Content-Encoding": "what-is-this"},
+            {"Content-Encoding": ""},
+            {"Transfer-Encoding": "gzip, chunked"},
+            {"Transfer-Encoding": "chunked, chunked"},
+        ):
+            with case(header):
+                metrics, intake = Metrics(), _Intake()
+                response = await _ask(intake, b"t", headers=header, metrics=metrics)
+                assert (response.status, response.keep_alive) == (415, False)
+                assert _content(response)["reason"] == "encoding_not_allowed"
+                assert (intake.requests, intake.refused) == ([], [])
+                assert _aborted(metrics, "encoding_not_allowed") == 1
+
+
+@pytest.mark.parametrize(
+    "header", [{"Content-Encoding": "Identity"}, {"Transfer-Encoding": "Chunked"}]
+)
+async def test_body_that_is_as_it_is_said_to_be_is_taken(header: dict[str, str]) -> None:
+    assert (await _ask(_Intake(), b"t", headers=header)).status == 202
+
+
+def test_connection_ends_after_every_refusal_that_is_not_our_own_trouble() -> None:
+    with each_case() as case:
+        for kind in REFUSALS:
+            with case(kind.reason):
+                ends = problem(kind()).keep_alive is False
+                assert ends == (kind.status < 500 or kind is Overloaded)
+
+
 async def test_body_that_takes_too_long_is_given_up_and_counted() -> None:
     metrics = Metrics()
     response = await _ask(_Intake(), None, late=True, metrics=metrics, body_timeout_s=0.01)
@@ -328,6 +364,30 @@ async def test_body_without_notices_is_malformed(body: bytes) -> None:
     response = await _ask(intake, body, path="/pns")
     assert (response.status, _content(response)["reason"]) == (400, "malformed")
     assert intake.refused == ["malformed"]
+
+
+def test_body_of_very_many_parts_is_not_parsed() -> None:
+    with each_case() as case:
+        for part in (b"{}", b"[]", b'""', b"1", b'{"jwt":"a"}'):
+            with case(part), pytest.raises(Malformed, match="too many parts"):
+                read_notices(b'{"notices":[' + part + (b"," + part) * 40_000 + b"]}")
+    token = b"x" * 1_800
+    large = orjson.dumps({"notices": [{"jwt": token.decode(), "a": [1, 2]}] * 2_000})
+    assert read_notices(large) == [token] * 2_000
+
+
+async def test_others_have_their_turn_while_many_notices_are_judged() -> None:
+    intake = _Intake()
+    judged_before: list[int] = []
+
+    async def other() -> None:
+        for _ in range(20):
+            judged_before.append(len(intake.requests))
+            await asyncio.sleep(0)
+
+    asked = asyncio.create_task(_ask(intake, _batch(*map(str, range(1_000))), path="/pns"))
+    await asyncio.gather(other(), asked)
+    assert [count for count in judged_before if 0 < count < 1_000]
 
 
 async def test_notices_are_answered_in_order() -> None:
