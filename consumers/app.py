@@ -57,7 +57,7 @@ async def run(settings: Settings) -> None:
             ),
         )
         async with (
-            listening(_admin_app(worker, metrics), admin_socket),
+            listening(_admin_app(settings, worker, metrics), admin_socket),
             Background(restarted=metrics.background_restarted) as background,
         ):
             background.start(END_OF_LOG, source.watch_end)
@@ -95,7 +95,7 @@ async def _admin_socket(settings: Settings) -> AsyncIterator[socket.socket]:
         yield taken
 
 
-def _admin_app(worker: Worker, metrics: Metrics) -> web.Application:
+def _admin_app(settings: Settings, worker: Worker, metrics: Metrics) -> web.Application:
     async def checks() -> Sequence[Check]:
         reading, free = worker.is_reading, worker.sink_is_free
         return [
@@ -103,4 +103,9 @@ def _admin_app(worker: Worker, metrics: Metrics) -> web.Application:
             Check(name="store", ok=free, detail="can be written" if free else "is in use"),
         ]
 
-    return admin_app(program="forebay-consumers", registry=metrics.registry, checks=checks)
+    return admin_app(
+        program="forebay-consumers",
+        registry=metrics.registry,
+        checks=checks,
+        hosts=(settings.worker.admin_host, *settings.worker.admin_allowed_hosts),
+    )

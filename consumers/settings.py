@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from consumers.sinks.duckdb_file import database_name
-from ingest.shared.environment import EnvironmentSettings, Section
+from ingest.shared.environment import EnvironmentSettings, Section, TextList
 from ingest.shared.sections import (
     KafkaSettings,
     LogSettings,
@@ -66,6 +66,7 @@ class WorkerSettings(Section):
     max_batch_rows: int = Field(default=10_000, ge=1, le=1_000_000)
     admin_host: str = "127.0.0.1"
     admin_port: int = Field(default=9465, ge=0, le=65_535)
+    admin_allowed_hosts: TextList = ()
 
 
 class Settings(EnvironmentSettings):

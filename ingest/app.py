@@ -11,8 +11,10 @@ from functools import partial
 
 import structlog
 
+from ingest.contract.catalogue import catalogue
 from ingest.contract.topics import ingest_topics
 from ingest.http.admin import key_ages, receiver_admin
+from ingest.http.connections import connections_possible
 from ingest.http.receiver import Limits, Receiver
 from ingest.http.server import receiving
 from ingest.http.tls import Certificate
@@ -64,6 +66,7 @@ async def running(settings: Settings, directory: Directory) -> AsyncIterator[Run
         public = stack.enter_context(bound_socket(settings.http.host, settings.http.port))
         admin = stack.enter_context(bound_socket(settings.admin.host, settings.admin.port))
         certificate = _certificate(settings.http)
+        catalogue()  # later there may be no file descriptor to read it
         parts = await stack.enter_async_context(assembled(settings, directory))
         _start_background(settings, directory, parts, certificate)
         _warn_of_beta(directory)
@@ -127,6 +130,7 @@ def _admin_listening(
         spool=parts.spool if with_kafka else None,
         keys=parts.keys,
         stale_after_s=_KEYS_STALE_AFTER_REFRESHES * settings.verify.keys_refresh_s,
+        hosts=(settings.admin.host, *settings.admin.allowed_hosts),
     )
     return listening(application, bound)
 
@@ -138,7 +142,9 @@ def _limits(http: HttpSettings) -> Limits:
         handling_timeout_s=http.handling_timeout_s,
         max_body_bytes_in_flight=http.max_body_bytes_in_flight,
         head_timeout_s=http.head_timeout_s,
-        max_connections=http.max_connections,
+        max_connections=connections_possible(http.max_connections),
+        max_connections_per_address=http.max_connections_per_address,
+        trusted_proxies=http.trusted_proxies,
     )
 
 

@@ -62,6 +62,10 @@ class TooLarge(Rejection):
     reason, status, title = "too_large", 413, "The body is too large"
 
 
+class EncodingNotAllowed(Rejection):
+    reason, status, title = "encoding_not_allowed", 415, "The body may not be encoded"
+
+
 class Unavailable(Refusal):
     """Our own trouble; the sender should try again."""
 
@@ -96,6 +100,7 @@ REFUSALS: tuple[type[Refusal], ...] = (
     MethodNotAllowed,
     RequestTimeout,
     TooLarge,
+    EncodingNotAllowed,
     NotDurable,
     Overloaded,
 )

@@ -1,15 +1,27 @@
 """All settings of the receiver in one frozen object, read once by the command."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ingest.shared.environment import EnvironmentSettings, Section
+from ingest.shared.environment import EnvironmentSettings, Section, TextList
 from ingest.shared.sections import KafkaSettings, LogSettings, TopicsSettings, sections_of
 from ingest.verifying.key_url import key_set_url
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(str(ip_network(network)) for network in networks)
+    except ValueError:
+        raise ValueError("must be networks such as 10.0.0.0/8, host bits zero") from None
+
+
+Networks = Annotated[TextList, AfterValidator(_networks)]
+"""Networks as CIDR; an address alone is one of itself."""
 
 
 class HttpSettings(Section):
@@ -25,6 +37,10 @@ class HttpSettings(Section):
     max_body_bytes_in_flight: int = Field(default=64 * 1024**2, ge=8 * 1024**2)
     head_timeout_s: float = Field(default=5.0, gt=0, le=10)
     max_connections: int = Field(default=10_000, ge=1)
+    max_connections_per_address: int = Field(default=2_000, ge=1)
+    """A fifth of all, so that one address cannot have them; Canvas sends from few addresses, and a
+    load test from one, so it is no less. Past it that address's own idle connections go first."""
+    trusted_proxies: Networks = ()
     shutdown_timeout_s: float = Field(default=15.0, gt=0)
 
     @model_validator(mode="after")
@@ -39,6 +55,7 @@ class AdminSettings(Section):
 
     host: str = "127.0.0.1"
     port: Port = 9464
+    allowed_hosts: TextList = ()
 
 
 class LiveEventsSettings(Section):

@@ -4,7 +4,7 @@ import click
 import orjson
 
 from consumers.commands.console import json_option, settings
-from ingest.shared.environment import variables
+from ingest.shared.environment import typed, variables
 
 
 @click.group()
@@ -21,7 +21,7 @@ def show(as_json: bool) -> None:
         click.echo(orjson.dumps(values, option=orjson.OPT_INDENT_2))
         return
     for name, value in values.items():
-        click.echo(f"{name}={'' if value is None else value}")
+        click.echo(f"{name}={typed(value)}")
 
 
 @config.command()

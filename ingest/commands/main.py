@@ -14,7 +14,7 @@ from ingest.commands.spool import spool
 from ingest.contract.topics import ingest_topics
 from ingest.settings import Settings
 from ingest.shared import logs
-from ingest.shared.environment import SettingsError, load, variables
+from ingest.shared.environment import SettingsError, load, typed, variables
 from ingest.shared.kafka import topic_admin
 from ingest.verifying.tenants_file import read_tenants
 
@@ -93,7 +93,7 @@ def config_show(as_json: bool) -> None:
         click.echo(json.dumps(settings, indent=2))
         return
     for name, value in settings.items():
-        click.echo(f"{name}={'' if value is None else value}")
+        click.echo(f"{name}={typed(value)}")
 
 
 @config.command("check")

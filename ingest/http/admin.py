@@ -20,6 +20,7 @@ def receiver_admin(
     spool: Spool | None,
     keys: Mapping[str, KeySource],
     stale_after_s: float,
+    hosts: Sequence[str],
 ) -> web.Application:
     """Ready means: can make events durable, in the log or in the spool that stands in for it.
 
@@ -41,10 +42,12 @@ def receiver_admin(
             *(_keys_check(source, stale_after_s) for source in keys.values()),
         ]
 
-    async def describe(request: web.Request) -> web.Response:
-        return web.json_response(openapi.document())
+    description = openapi.document()
 
-    app = admin_app(program="forebay-ingest", registry=metrics.registry, checks=checks)
+    async def describe(request: web.Request) -> web.Response:
+        return web.json_response(description)
+
+    app = admin_app(program="forebay-ingest", registry=metrics.registry, checks=checks, hosts=hosts)
     app.router.add_get("/openapi.json", describe)
     return app
 

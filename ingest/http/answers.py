@@ -9,17 +9,13 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from ingest.errors import Malformed, Overloaded, Refusal, RequestTimeout, TooLarge, Unavailable
+from ingest.errors import Overloaded, Refusal, Rejection, Unavailable
 from ingest.values import Receipt
 
 # without it aiohttp names its own version
 _HEADERS = {"Server": "forebay"}
 
 Judged = Receipt | Refusal
-
-
-class BrokenBody(Malformed):
-    """The body's framing or encoding is broken."""
 
 
 def accepted(receipt: Receipt) -> web.Response:
@@ -75,9 +71,24 @@ def problem(
         content_type="application/problem+json",
         headers=headers,
     )
-    if isinstance(refusal, TooLarge | RequestTimeout | Overloaded | BrokenBody):
-        response.force_close()  # what follows is not worth reading, or has no clear beginning
+    if isinstance(refusal, Rejection | Overloaded):
+        # what follows is not worth reading, or has no clear beginning; and who is refused must not
+        # stay for nothing
+        response.force_close()
     return response
+
+
+def let_go(error: BaseException) -> None:
+    """Drops the traceback of an error that has become an answer, and those it came from.
+
+    Their frames hold the body; where one holds the error too, that would stay in memory until the
+    collector comes.
+    """
+    left: list[BaseException | None] = [error]
+    while left:
+        if (link := left.pop()) is not None:
+            left += (link.__cause__, link.__context__)
+            link.__traceback__ = link.__cause__ = link.__context__ = None
 
 
 def _json(status: int, content: Any) -> web.Response:

@@ -14,9 +14,9 @@ import structlog
 from aiohttp import web
 
 from ingest.contract.envelope import Source
-from ingest.errors import Malformed, MethodNotAllowed, NotDurable, NotFound, Overloaded, Refusal
-from ingest.http.admission import Admission, DeadlinePassed, Place
-from ingest.http.answers import Judged, accepted, notices_answer, problem
+from ingest.errors import Malformed, MethodNotAllowed, NotDurable, NotFound, Refusal
+from ingest.http.admission import Admission, Arrivals, DeadlinePassed, Place
+from ingest.http.answers import Judged, accepted, let_go, notices_answer, problem
 from ingest.http.body import BodyCut, read_body, read_notices
 from ingest.intake import Intake
 from ingest.observing.metrics import Metrics
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 LIVE_EVENT_MAX_BYTES = 2 * 1024 * 1024
 NOTICES_MAX_BYTES = 4 * 1024 * 1024
 
+_JUDGED_AT_ONCE = 64
+
 # W3C Trace Context level 1, section 3.2
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -37,9 +39,11 @@ class Limits:
     """What one receiver lets in, and for how long.
 
     Requests: whole bodies within `body_timeout_s`, an answer within `handling_timeout_s` of the
-    head; `max_in_flight` at once, with `max_body_bytes_in_flight` of bodies. Connections:
-    `max_connections`; a head within `head_timeout_s` of its first byte; peers that send nothing
-    at all, or take no answer, for at most `silence_timeout_s`.
+    head; `max_in_flight` whole ones at once, with `max_body_bytes_in_flight` of bodies, and half
+    as many bytes again of bodies that are half here. Connections: `max_connections`; a head within
+    `head_timeout_s` of its first byte; peers that send nothing at all, or take no answer, for at
+    most `silence_timeout_s`. Of one address at most `max_connections_per_address`; behind
+    `trusted_proxies`, networks as CIDR, so many requests of one client.
     """
 
     body_timeout_s: float
@@ -49,6 +53,8 @@ class Limits:
     head_timeout_s: float = 5.0
     silence_timeout_s: float = 10.0
     max_connections: int = 10_000
+    max_connections_per_address: int = 2_000
+    trusted_proxies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,9 @@ class Receiver:
         self._intake = intake
         self._metrics = metrics
         self.limits = limits
+        self._arrivals = Arrivals(
+            max_bytes=limits.max_body_bytes_in_flight // 2, timeout_s=limits.body_timeout_s
+        )
         self._admission = Admission(
             max_requests=limits.max_in_flight,
             max_body_bytes=limits.max_body_bytes_in_flight,
@@ -88,46 +97,47 @@ class Receiver:
             return problem(NotFound())
         if request.method != "POST":
             return problem(MethodNotAllowed(), headers={"Allow": "POST"})
-        try:
-            with self._admission.enter(endpoint.source) as place:
-                answer = await self._answer(endpoint, request, place)
-        except Overloaded as refusal:
-            self._metrics.aborted(refusal.reason)
-            return problem(refusal)
-        except DeadlinePassed as refusal:
-            log.warning("request took too long, answered 503", source=endpoint.source)
-            answer = problem(refusal)
+        answer = await self._answer(endpoint, request)
         if self._draining:
             answer.force_close()
-            if not self._admission.requests:
+            if not self._under_way():
                 self._idle.set()
         return answer
 
     async def drain(self, timeout_s: float) -> None:
         """Ends every connection after its next answer; returns when nothing is under way."""
         self._draining = True
-        if self._admission.requests:
+        if self._under_way():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._idle.wait()
 
-    async def _answer(
-        self, endpoint: Endpoint, request: web.BaseRequest, place: Place
-    ) -> web.Response:
+    def _under_way(self) -> int:
+        return self._admission.requests + len(self._arrivals)
+
+    async def _answer(self, endpoint: Endpoint, request: web.BaseRequest) -> web.Response:
+        began_s = time.monotonic()
+        place: Place | None = None
         try:
-            body = await self._body(request, endpoint.max_body_bytes, place)
-            return await endpoint.answer(body, _traceparent(request))
-        except BodyCut:
+            body = await read_body(
+                request, endpoint.source, endpoint.max_body_bytes, self._arrivals
+            )
+            place = self._admission.enter(endpoint.source, len(body), began_s=began_s)
+            with place:
+                return await endpoint.answer(body, _traceparent(request))
+        except BodyCut as cut:
+            let_go(cut)
             self._metrics.aborted("disconnected")
             return problem(Malformed())
         except Refusal as refusal:
-            return problem(refusal)
+            if place is None:
+                self._metrics.aborted(refusal.reason)  # the ledger knows nothing of it
+            elif isinstance(refusal, DeadlinePassed):
+                log.warning("request took too long, answered 503", source=endpoint.source)
+            return _refused(refusal)
         except Exception as error:
             # the answer must be one that makes Canvas try again, whatever our bug is
-            log.error(
-                "unexpected error, answered 503", cause=type(error).__name__, at=place_of(error)
-            )
-            return problem(NotDurable())
+            return _refused(_our_bug(error))
 
     async def _live_events(self, body: bytes, traceparent: str | None) -> web.Response:
         receipt = await self._intake.accept(
@@ -145,11 +155,15 @@ class Receiver:
         try:
             tokens = read_notices(body)
         except Refusal as refusal:
-            raise self._intake.refuse("pns", refusal) from None
-        judged = await asyncio.gather(
-            *(self._judge(token, received_at, traceparent) for token in tokens)
-        )
-        return notices_answer(judged)
+            self._intake.refuse("pns", refusal)
+            raise
+        async with asyncio.TaskGroup() as judging:
+            tasks = []
+            for token in tokens:
+                tasks.append(judging.create_task(self._judge(token, received_at, traceparent)))
+                if len(tasks) % _JUDGED_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # thousands of forged ones shall not stop all others
+        return notices_answer([task.result() for task in tasks])
 
     async def _judge(
         self, token: bytes | None, received_at: float, traceparent: str | None
@@ -163,21 +177,21 @@ class Receiver:
                 )
             )
         except Refusal as refusal:
+            let_go(refusal)
             return refusal
         except Exception as error:
-            log.error(
-                "unexpected error, answered 503", cause=type(error).__name__, at=place_of(error)
-            )
-            return NotDurable()
+            return _our_bug(error)
 
-    async def _body(self, request: web.BaseRequest, max_bytes: int, place: Place) -> bytes:
-        """The whole body. Raises BodyCut, or a Refusal, which is counted."""
-        try:
-            timeout_s = self.limits.body_timeout_s
-            return await read_body(request, max_bytes, place, timeout_s=timeout_s)
-        except Refusal as refusal:
-            self._metrics.aborted(refusal.reason)
-            raise
+
+def _refused(refusal: Refusal) -> web.Response:
+    let_go(refusal)
+    return problem(refusal)
+
+
+def _our_bug(error: Exception) -> Refusal:
+    log.error("unexpected error, answered 503", cause=type(error).__name__, at=place_of(error))
+    let_go(error)
+    return NotDurable()
 
 
 def _traceparent(request: web.BaseRequest) -> str | None:

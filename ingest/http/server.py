@@ -1,34 +1,40 @@
-"""The public listener: aiohttp's server, whose own errors answer as ours do and log nothing.
+"""The public listener: an accept loop of its own, so that every socket counts from the start.
 
-aiohttp bounds neither the time that a head may take nor the number of connections; both are here.
+asyncio's server tells nobody of a TLS handshake under way or failed, and when file descriptors run
+out it waits in silence.
 """
 
 import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import structlog
-from aiohttp import StreamReader, web
+from aiohttp import web
 
-from ingest.errors import Malformed
-from ingest.http.answers import problem
+from ingest.http.clients import Clients, Handler, Proxies
+from ingest.http.connection import Connection
+from ingest.http.connections import Connections, site_of
 from ingest.http.receiver import Limits, Receiver
 from ingest.observing.metrics import Metrics
-from ingest.shared.admin_listener import start
+from ingest.shared.admin_listener import listen
 
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
-# aiohttp's own would let idle connections fill the places for an hour
-_KEEPALIVE_S = 75.0
+_ACCEPTS_AT_ONCE = 64
+_NO_DESCRIPTOR_PAUSE_S = 0.05
+_COMPLAIN_EVERY_S = 60.0
+_TLS_SHUTDOWN_S = 2.0
 _LINGERING_S = 2.0
-_MAX_HEADERS = 64  # of 8 KiB at most: what one head can take, times all connections
-_MAX_QUEUED = 2
-
-_take_in = web.RequestHandler.data_received  # once for every request, and super() is not free
+_KEEPALIVE_S = 15.0
+# a proxy keeps connections for a minute, and what it sends on one that we are closing is lost
+_PROXY_KEEPALIVE_S = 75.0
+_MAX_HEADERS = 64
+_READ_AHEAD_BYTES = 64 * 1024
 
 
 @contextlib.asynccontextmanager
@@ -42,166 +48,153 @@ async def receiving(
 ) -> AsyncIterator[None]:
     """Listens while the block runs; on leaving accepts no more, and lets what is under way end."""
     server = Server(receiver.handle, metrics=metrics, limits=receiver.limits)
-    runner = web.ServerRunner(server, shutdown_timeout=shutdown_timeout_s)
-    await runner.setup()
-    site = _Site(runner, bound, ssl_context=tls, backlog=_BACKLOG)
-    site.handshake_timeout_s = receiver.limits.silence_timeout_s
+    metrics.watch_connections(lambda: len(server.open))
+    listen(bound, _BACKLOG)
+    accepting = _Accepting(server, metrics, bound, _handshake(tls, receiver.limits))
+    accepting.start()
     try:
-        await start(site)
         try:
             yield
         finally:
-            await site.stop()
+            accepting.stop()
             # aiohttp's own shutdown stops reading at once, and would cut a body that is half here
             await receiver.drain(shutdown_timeout_s)
     finally:
-        await runner.cleanup()
-
-
-class _Site(web.SockSite):
-    """aiohttp's, but a TLS handshake may not take asyncio's whole minute."""
-
-    __slots__ = ("handshake_timeout_s",)
-    handshake_timeout_s: float
-
-    async def start(self) -> None:
-        await web.BaseSite.start(self)
-        server = self._runner.server
-        assert server is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            server,
-            sock=self._sock,
-            ssl=self._ssl_context,
-            backlog=self._backlog,
-            ssl_handshake_timeout=self.handshake_timeout_s if self._ssl_context else None,
-        )
+        server.pre_shutdown()
+        await server.shutdown(shutdown_timeout_s)
+        await accepting.end()
 
 
 class Server(web.Server):
-    """Makes a protocol for each connection, and knows how many there are."""
+    """Makes a protocol for each connection, and knows who is there."""
 
-    def __init__(self, handler: Any, *, metrics: Metrics, limits: Limits) -> None:
+    def __init__(self, handler: Handler, *, metrics: Metrics, limits: Limits) -> None:
         super().__init__(
             handler,
             access_log=None,
+            auto_decompress=False,
             lingering_time=_LINGERING_S,
             keepalive_timeout=_KEEPALIVE_S,
             max_headers=_MAX_HEADERS,
+            read_bufsize=_READ_AHEAD_BYTES,
         )
         self._metrics = metrics
         self._limits = limits
+        self._proxies = Proxies(limits.trusted_proxies)
+        self._clients = Clients(
+            handler,
+            self._proxies,
+            max_requests=limits.max_connections_per_address,
+            aborted=metrics.aborted,
+        )
+        self.open = Connections(
+            max_open=limits.max_connections,
+            max_per_address=limits.max_connections_per_address,
+            aborted=metrics.aborted,
+        )
 
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, self._metrics, self._limits, loop=self._loop, **self._kwargs)
+    def admit(self, host: str) -> Connection | None:
+        """A protocol for a connection from this address; None where there is no room for it."""
+        is_proxy = self._proxies.has(host)
+        address = None if is_proxy else site_of(host)
+        if not self.open.has_room(address):
+            return None
+        connection = Connection(
+            self, self.open, self._metrics, self._limits, loop=self._loop, **self._kwargs
+        )
+        if is_proxy:
+            connection._request_handler = self._clients.handle
+            connection._keepalive_timeout = _PROXY_KEEPALIVE_S
+        self.open.add(connection, address)
+        return connection
 
-    @property
-    def is_full(self) -> bool:
-        """Whether one connection more is one too many."""
-        return len(self._connections) >= self._limits.max_connections
 
+class _Accepting:
+    """Takes connections from a listening socket, and sees them through their handshakes."""
 
-class _Connection(web.RequestHandler):
-    """What is no HTTP gets our answer: aiohttp's would quote the request, and so would its log.
-
-    A head has a deadline of its own, from its first byte on; so has a peer that does nothing.
-    """
-
-    __slots__ = ("_body", "_deadline", "_in_head", "_limits", "_metrics", "_unread")
-
-    def __init__(self, manager: Server, metrics: Metrics, limits: Limits, **options: Any) -> None:
-        super().__init__(manager, **options)
-        # aiohttp takes 32 requests that nobody has begun, each with half a megabyte of its body
-        self._max_msg_queue_size = _MAX_QUEUED
-        self._msg_queue_resume_size = _MAX_QUEUED - 1
+    def __init__(
+        self, server: Server, metrics: Metrics, bound: socket.socket, handshake: dict[str, Any]
+    ) -> None:
+        self._server = server
         self._metrics = metrics
-        self._limits = limits
-        self._body: StreamReader | None = None
-        self._in_head = False
-        self._deadline: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._bound = bound
+        self._handshake = handshake
+        self._loop = asyncio.get_running_loop()
+        self._opening: dict[asyncio.Task[None], Connection] = {}
+        self._again: asyncio.TimerHandle | None = None
+        self._complained_at = float("-inf")
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if cast(Server, self._manager).is_full:
-            self._metrics.aborted("too_many_connections")
-            cast(asyncio.Transport, transport).abort()
-            return
-        super().connection_made(transport)
-        self._end_after(self._limits.silence_timeout_s, self._abort)
+    def start(self) -> None:
+        self._bound.setblocking(False)
+        self._loop.add_reader(self._bound, self._accept)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        for timer in (self._deadline, self._unread):
-            if timer is not None:
-                timer.cancel()
-        super().connection_lost(exc)
+    def stop(self) -> None:
+        """Accepts no more."""
+        if self._again is not None:
+            self._again.cancel()
+        self._loop.remove_reader(self._bound)
+        self._bound.close()
 
-    def data_received(self, data: bytes) -> None:
-        count = self._request_count
-        _take_in(self, data)
-        if self._request_count != count:
-            self._head_came()
-        elif data and not self._in_head and self._expects_head():
-            self._in_head = True
-            self._end_after(self._limits.head_timeout_s, self._head_overdue)
+    async def end(self) -> None:
+        """Ends unfinished handshakes."""
+        for connection in self._opening.values():
+            connection.evict()
+        await asyncio.gather(*self._opening, return_exceptions=True)
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread = self._loop.call_later(self._limits.silence_timeout_s, self._abort)
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                accepted, peer = self._bound.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._no_descriptor(error)
+                return
+            connection = self._server.admit(peer[0])
+            if connection is None:
+                accepted.close()
+                continue
+            accepted.setblocking(False)
+            connection.handshake = accepted
+            task = self._loop.create_task(self._open(connection, accepted))
+            self._opening[task] = connection
+            task.add_done_callback(self._opening.__delitem__)
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    async def _open(self, connection: Connection, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: connection, accepted, **self._handshake
+            )
+        except OSError:
+            if connection in self._server.open:
+                self._metrics.aborted("tls_handshake")
+        finally:
+            connection.handshake = None
+            if not connection.is_open:
+                self._server.open.discard(connection)
 
-    def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        # whatever a client does to its connection wakes nobody, and must not be quoted
-        log.debug("a connection broke")
+    def _no_descriptor(self, error: OSError) -> None:
+        """Makes room and tries again soon; the kernel keeps who waits."""
+        evicted = self._server.open.evict("no_descriptor")
+        self._loop.remove_reader(self._bound)
+        self._again = self._loop.call_later(_NO_DESCRIPTOR_PAUSE_S, self.start)
+        if time.monotonic() - self._complained_at >= _COMPLAIN_EVERY_S:
+            self._complained_at = time.monotonic()
+            log.error(
+                "connections cannot be accepted, idle ones are closed:"
+                " raise the limit of file descriptors, or lower FOREBAY_HTTP__MAX_CONNECTIONS",
+                cause=error.strerror,
+                open=len(self._server.open),
+                closed=evicted,
+            )
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun already")
-        self._metrics.aborted("bad_http")
-        answer = problem(Malformed())
-        answer.force_close()
-        return answer
 
-    def _head_came(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-            self._in_head = False
-        previous, self._body = self._body, self._messages[-1][1]
-        if previous is not None and not previous.is_eof():
-            # aiohttp's parser tells of broken framing as if a request came, and lets the body wait
-            previous.set_exception(web.RequestPayloadError("broken framing"))
-        if self._upgraded:
-            self.close()  # after the answer: no other protocol is spoken here
-
-    def _expects_head(self) -> bool:
-        if self._close or self._force_close:
-            return False
-        return self._body is None or self._body.is_eof()
-
-    def _end_after(self, timeout_s: float, end: Callable[[], None]) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = self._loop.call_later(timeout_s, end)
-
-    def _head_overdue(self) -> None:
-        self._deadline = None
-        self._metrics.aborted("head_timeout")
-        if self._waiter is None:
-            self.close()  # once the request before it is answered
-        else:
-            self._abort()
-
-    def _abort(self) -> None:
-        # a peer that does nothing does not take part in a goodbye either
-        if self.transport is not None:
-            self.transport.abort()
+def _handshake(tls: ssl.SSLContext | None, limits: Limits) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    return {
+        "ssl": tls,
+        # asyncio's own are a minute and half a minute
+        "ssl_handshake_timeout": limits.silence_timeout_s,
+        "ssl_shutdown_timeout": _TLS_SHUTDOWN_S,
+    }

@@ -40,7 +40,9 @@ class Metrics:
         self.canvas_budget = CanvasBudget()
         self.registry.register(LedgerCollector(process, self.ledger))
         self._aborted = self._counter(
-            "forebay_requests_aborted_total", "Requests that ended before their body did.", "reason"
+            "forebay_requests_aborted_total",
+            "Requests that ended before their body did, and connections ended by us.",
+            "reason",
         )
         self._ignored_members = self._counter(
             "forebay_token_header_members_ignored_total",
@@ -149,6 +151,15 @@ class Metrics:
             ["process"],
             registry=self.registry,
         ).labels(self._process).set_function(unavailable)
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Shows at every scrape how many sockets of the public listener are open."""
+        Gauge(
+            "forebay_open_connections",
+            "Sockets of the public listener, unfinished handshakes included.",
+            ["process"],
+            registry=self.registry,
+        ).labels(self._process).set_function(count)
 
     def watch_spool(self, figures: Callable[[], SpoolFigures]) -> None:
         """Shows the spool's state at every scrape."""

@@ -1,10 +1,13 @@
 """The admin listener of either program: health, version and metrics, never public."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from ipaddress import ip_address
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -24,10 +27,22 @@ class Check:
 
 
 Checks = Callable[[], Awaitable[Sequence[Check]]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_SERVER = "forebay"
+_BACKLOG = 128
 
 
-def admin_app(*, program: str, registry: CollectorRegistry, checks: Checks) -> web.Application:
-    """An application with `/livez`, `/readyz`, `/metrics` and `/version`."""
+def admin_app(
+    *, program: str, registry: CollectorRegistry, checks: Checks, hosts: Sequence[str]
+) -> web.Application:
+    """An application with `/livez`, `/readyz`, `/metrics` and `/version`.
+
+    Answers under the names of `hosts`, loopback's, and any IP address; under others 421, as a web
+    page may have its own name lead here to read our answers.
+    """
+    names = frozenset(host.lower() for host in hosts)
+    about = {"program": program, "version": version("forebay")}
 
     async def livez(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -46,9 +61,20 @@ def admin_app(*, program: str, registry: CollectorRegistry, checks: Checks) -> w
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     async def version_(request: web.Request) -> web.Response:
-        return web.json_response({"program": program, "version": version("forebay")})
+        return web.json_response(about)
 
-    app = web.Application()
+    @web.middleware
+    async def check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get("Host")
+        if host is not None and not _is_allowed(host, names):
+            return web.Response(status=421, text="not the name of this listener\n")
+        return await handler(request)
+
+    async def name_us(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = _SERVER
+
+    app = web.Application(middlewares=[check_host])
+    app.on_response_prepare.append(name_us)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
@@ -74,12 +100,24 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return taken
 
 
-async def start(site: web.SockSite) -> None:
+def listen(taken: socket.socket, backlog: int) -> None:
     """Begins to listen. Raises SettingsError where somebody else came first."""
     try:
-        await site.start()
+        taken.listen(backlog)
     except OSError as error:
-        raise SettingsError(f"cannot listen on {site.name}: {error.strerror}") from None
+        host, port = taken.getsockname()[:2]
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's, but what is no HTTP is not told what we are made of either."""
+
+    __slots__ = ()
+
+    def handle_error(self, *args: Any, **kwargs: Any) -> web.StreamResponse:
+        answer = super().handle_error(*args, **kwargs)
+        answer.headers["Server"] = _SERVER
+        return answer
 
 
 @contextlib.asynccontextmanager
@@ -87,8 +125,29 @@ async def listening(app: web.Application, taken: socket.socket) -> AsyncIterator
     """Serves the application on a bound socket while the block runs."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
+    manager = runner.server
+    assert manager is not None
+    loop = asyncio.get_running_loop()
     try:
-        await start(web.SockSite(runner, taken))
-        yield
+        listen(taken, _BACKLOG)
+        listener = await loop.create_server(
+            lambda: _Connection(manager, loop=loop, **manager._kwargs), sock=taken, backlog=_BACKLOG
+        )
+        try:
+            yield
+        finally:
+            listener.close()
     finally:
         await runner.cleanup()
+
+
+def _is_allowed(host: str, names: frozenset[str]) -> bool:
+    name = host.lower() if host.endswith("]") else host.lower().rpartition(":")[0] or host.lower()
+    name = name.rstrip(".")
+    if name in names or name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

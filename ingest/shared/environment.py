@@ -1,16 +1,32 @@
 """Settings from the environment: `FOREBAY_SECTION__KEY`, `…_FILE` for secrets, no name misspelt."""
 
+import contextlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "FOREBAY_"
 _FILE_SUFFIX = "_FILE"
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    with contextlib.suppress(ValueError):
+        found = json.loads(value)
+        if isinstance(found, list) and all(isinstance(text, str) for text in found):
+            return found
+    raise ValueError('must be a JSON list of texts, such as ["one", "two"]')
+
+
+TextList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""Several texts, written as a JSON list."""
 
 
 class SettingsError(Exception):
@@ -79,9 +95,18 @@ def variables(settings: BaseModel) -> dict[str, Any]:
     return shown
 
 
+def typed(value: Any) -> str:
+    """A value of `variables` as it is written in the environment."""
+    if isinstance(value, list):
+        return json.dumps(value)
+    return "" if value is None else str(value)
+
+
 def _shown(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return "hidden"
+    if isinstance(value, list | tuple):
+        return [_shown(each) for each in value]
     return str(value) if isinstance(value, Path) else value
 
 

@@ -128,6 +128,7 @@ def _receiver() -> CollectorRegistry:
     metrics = Metrics()
     metrics.watch_keys(lambda: {"issuer": 1.0})
     metrics.watch_partitions(lambda: 0)
+    metrics.watch_connections(lambda: 0)
     metrics.watch_spool(
         lambda: SpoolFigures(
             records=0,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingest.settings import Settings
-from ingest.shared.environment import SettingsError, load, variables
+from ingest.shared.environment import SettingsError, load, typed, variables
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,10 @@ def test_defaults_are_the_contracts() -> None:
         ("FOREBAY_KAFKA__SECURITY_PROTOCOL", "sasl"),
         ("FOREBAY_LOG__LEVEL", "loud"),
         ("FOREBAY_QUARANTINE__TENANT_UNKNOWN_PER_HOUR", "-1"),
+        ("FOREBAY_HTTP__TRUSTED_PROXIES", "10.0.0.0/8"),
+        ("FOREBAY_HTTP__TRUSTED_PROXIES", '["10.0.0.1/8"]'),
+        ("FOREBAY_HTTP__TRUSTED_PROXIES", '["proxy.example.edu"]'),
+        ("FOREBAY_ADMIN__ALLOWED_HOSTS", "[1]"),
     ],
 )
 def test_value_out_of_bounds_is_named_by_its_variable(
@@ -83,6 +87,15 @@ def test_settings_that_belong_together_are_asked_for(
     with pytest.raises(SettingsError) as caught:
         load(Settings)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_list_is_read_and_shown_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOREBAY_HTTP__TRUSTED_PROXIES", '["10.0.0.0/8", "192.0.2.1"]')
+    settings = load(Settings)
+    assert settings.http.trusted_proxies == ("10.0.0.0/8", "192.0.2.1/32")
+    shown = variables(settings)["FOREBAY_HTTP__TRUSTED_PROXIES"]
+    monkeypatch.setenv("FOREBAY_HTTP__TRUSTED_PROXIES", typed(shown))
+    assert load(Settings) == settings
 
 
 def test_sections_of_the_workers_are_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:

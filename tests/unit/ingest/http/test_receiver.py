@@ -26,6 +26,7 @@ from ingest.http.receiver import LIVE_EVENT_MAX_BYTES, NOTICES_MAX_BYTES, Limits
 from ingest.intake import Intake
 from ingest.observing.metrics import Metrics
 from ingest.values import Receipt, SignedRequest
+from tests.support.each import each_case
 
 _ID = "5a" * 32
 _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -62,8 +63,9 @@ class _Intake:
         return refusal
 
 
-def _stream(pieces: tuple[bytes | Exception, ...], *, late: bool) -> StreamReader:
-    """A request's body, there from the start or still on its way; an exception ends it early."""
+def _stream(pieces: tuple[bytes | Exception | None, ...], *, late: bool) -> StreamReader:
+    """A request's body, there from the start or still on its way; an exception ends it early, and
+    after None nothing comes."""
     loop = asyncio.get_running_loop()
     protocol = BaseProtocol(loop)
     protocol.connection_made(asyncio.Transport())
@@ -71,6 +73,8 @@ def _stream(pieces: tuple[bytes | Exception, ...], *, late: bool) -> StreamReade
 
     def feed() -> None:
         for piece in pieces:
+            if piece is None:
+                return
             if isinstance(piece, Exception):
                 stream.set_exception(piece)
                 return
@@ -86,7 +90,7 @@ def _stream(pieces: tuple[bytes | Exception, ...], *, late: bool) -> StreamReade
 
 async def _ask(
     intake: _Intake,
-    *pieces: bytes | Exception,
+    *pieces: bytes | Exception | None,
     path: str = "/live-events",
     method: str = "POST",
     headers: dict[str, str] | None = None,
@@ -104,6 +108,11 @@ async def _ask(
     return await receiver.handle(
         make_mocked_request(method, path, headers=headers, payload=payload)
     )
+
+
+def _aborted(metrics: Metrics, reason: str) -> float | None:
+    labels = {"process": "0", "reason": reason}
+    return metrics.registry.get_sample_value("forebay_requests_aborted_total", labels)
 
 
 def _content(response: web.Response) -> Any:
@@ -141,6 +150,7 @@ def test_table_is_the_contracts() -> None:
         "method_not_allowed": 405,
         "request_timeout": 408,
         "too_large": 413,
+        "encoding_not_allowed": 415,
         "not_durable": 503,
         "overloaded": 503,
     }
@@ -224,15 +234,54 @@ async def test_body_of_exactly_the_limit_is_taken(late: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
-    [(TimeoutError(), 408), (web.RequestPayloadError("broken"), 400), (ValueError(), 400)],
+    "error", [TimeoutError("the peer's"), web.RequestPayloadError("broken"), ValueError()]
 )
-async def test_body_that_does_not_come_whole_reaches_no_intake(
-    error: Exception, status: int
-) -> None:
+async def test_body_that_does_not_come_whole_reaches_no_intake(error: Exception) -> None:
     intake = _Intake()
-    assert (await _ask(intake, b"t", error, late=True)).status == status
+    assert (await _ask(intake, b"t", error, late=True)).status == 400
     assert intake.requests == []
+
+
+async def test_body_under_any_encoding_is_refused_and_in_no_ledger() -> None:
+    with each_case() as case:
+        for header in (
+            {"Content-Encoding": "gzip"},
+            {"Content-Encoding": "deflate"},
+            {"Content-Encoding": "br, identity"},
+            {"Content-Encoding": "what-is-this"},
+            {"Content-Encoding": ""},
+            {"Transfer-Encoding": "gzip, chunked"},
+            {"Transfer-Encoding": "chunked, chunked"},
+        ):
+            with case(header):
+                metrics, intake = Metrics(), _Intake()
+                response = await _ask(intake, b"t", headers=header, metrics=metrics)
+                assert (response.status, response.keep_alive) == (415, False)
+                assert _content(response)["reason"] == "encoding_not_allowed"
+                assert (intake.requests, intake.refused) == ([], [])
+                assert _aborted(metrics, "encoding_not_allowed") == 1
+
+
+@pytest.mark.parametrize(
+    "header", [{"Content-Encoding": "Identity"}, {"Transfer-Encoding": "Chunked"}]
+)
+async def test_body_that_is_as_it_is_said_to_be_is_taken(header: dict[str, str]) -> None:
+    assert (await _ask(_Intake(), b"t", headers=header)).status == 202
+
+
+def test_connection_ends_after_every_refusal_that_is_not_our_own_trouble() -> None:
+    with each_case() as case:
+        for kind in REFUSALS:
+            with case(kind.reason):
+                ends = problem(kind()).keep_alive is False
+                assert ends == (kind.status < 500 or kind is Overloaded)
+
+
+async def test_body_that_takes_too_long_is_given_up_and_counted() -> None:
+    metrics = Metrics()
+    response = await _ask(_Intake(), None, late=True, metrics=metrics, body_timeout_s=0.01)
+    assert (response.status, _content(response)["reason"]) == (408, "request_timeout")
+    assert _aborted(metrics, "request_timeout") == 1
 
 
 async def test_too_many_requests_at_once_are_turned_away() -> None:
@@ -245,30 +294,26 @@ async def test_too_many_requests_at_once_are_turned_away() -> None:
 async def test_bodies_beyond_the_room_for_them_are_turned_away(
     path: str, room: int, late: bool
 ) -> None:
-    """Notices may use all of it, Live Events seven eighths; a length is believed at once."""
-    for headers in ({}, {"Content-Length": str(room + 1)}):
-        metrics, intake = Metrics(), _Intake()
-        response = await _ask(
-            intake,
-            b"x" * room,
-            b"x",
-            path=path,
-            headers=headers,
-            late=late,
-            metrics=metrics,
-            max_body_bytes_in_flight=80,
-        )
-        assert (response.status, _content(response)["reason"]) == (503, "overloaded")
-        assert response.headers["Retry-After"]
-        assert (intake.requests, intake.refused) == ([], [])
-        labels = {"process": "0", "reason": "overloaded"}
-        name = "forebay_requests_aborted_total"
-        assert metrics.registry.get_sample_value(name, labels) == 1
+    """Notices may use all of it, Live Events seven eighths; of those half here, half of that."""
+    metrics, intake = Metrics(), _Intake()
+    response = await _ask(
+        intake,
+        b"x" * (room // 2 if late else room),
+        b"x",
+        path=path,
+        late=late,
+        metrics=metrics,
+        max_body_bytes_in_flight=80,
+    )
+    assert (response.status, _content(response)["reason"]) == (503, "overloaded")
+    assert response.headers["Retry-After"]
+    assert (intake.requests, intake.refused) == ([], [])
+    assert _aborted(metrics, "overloaded") == 1
 
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_bodies_that_fill_the_room_are_taken(late: bool) -> None:
-    pieces = (b"x" * 60, b"x" * 10)
+    pieces = (b"x" * 30, b"x" * 5) if late else (b"x" * 60, b"x" * 10)
     assert (await _ask(_Intake(), *pieces, late=late, max_body_bytes_in_flight=80)).status == 202
 
 
@@ -319,6 +364,30 @@ async def test_body_without_notices_is_malformed(body: bytes) -> None:
     response = await _ask(intake, body, path="/pns")
     assert (response.status, _content(response)["reason"]) == (400, "malformed")
     assert intake.refused == ["malformed"]
+
+
+def test_body_of_very_many_parts_is_not_parsed() -> None:
+    with each_case() as case:
+        for part in (b"{}", b"[]", b'""', b"1", b'{"jwt":"a"}'):
+            with case(part), pytest.raises(Malformed, match="too many parts"):
+                read_notices(b'{"notices":[' + part + (b"," + part) * 40_000 + b"]}")
+    token = b"x" * 1_800
+    large = orjson.dumps({"notices": [{"jwt": token.decode(), "a": [1, 2]}] * 2_000})
+    assert read_notices(large) == [token] * 2_000
+
+
+async def test_others_have_their_turn_while_many_notices_are_judged() -> None:
+    intake = _Intake()
+    judged_before: list[int] = []
+
+    async def other() -> None:
+        for _ in range(20):
+            judged_before.append(len(intake.requests))
+            await asyncio.sleep(0)
+
+    asked = asyncio.create_task(_ask(intake, _batch(*map(str, range(1_000))), path="/pns"))
+    await asyncio.gather(other(), asked)
+    assert [count for count in judged_before if 0 < count < 1_000]
 
 
 async def test_notices_are_answered_in_order() -> None:
