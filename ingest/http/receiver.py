@@ -21,6 +21,7 @@ from ingest.http.body import BodyCut, read_body, read_notices
 from ingest.intake import Intake
 from ingest.observing.metrics import Metrics
 from ingest.shared.logs import place_of
+from ingest.spool.deferred import Together
 from ingest.values import SignedRequest
 
 log = structlog.get_logger(__name__)
@@ -157,16 +158,18 @@ class Receiver:
         except Refusal as refusal:
             self._intake.refuse("pns", refusal)
             raise
+        together = Together()
         async with asyncio.TaskGroup() as judging:
             tasks = []
             for token in tokens:
-                tasks.append(judging.create_task(self._judge(token, received_at, traceparent)))
+                judge = self._judge(token, received_at, traceparent, together)
+                tasks.append(judging.create_task(judge))
                 if len(tasks) % _JUDGED_AT_ONCE == 0:
                     await asyncio.sleep(0)  # thousands of forged ones shall not stop all others
         return notices_answer([task.result() for task in tasks])
 
     async def _judge(
-        self, token: bytes | None, received_at: float, traceparent: str | None
+        self, token: bytes | None, received_at: float, traceparent: str | None, together: Together
     ) -> Judged:
         if token is None:
             return self._intake.refuse("pns", Malformed("a notice without a token"))
@@ -174,7 +177,8 @@ class Receiver:
             return await self._intake.accept(
                 SignedRequest(
                     token=token, source="pns", received_at=received_at, traceparent=traceparent
-                )
+                ),
+                together,
             )
         except Refusal as refusal:
             let_go(refusal)
