@@ -5,6 +5,7 @@ Source: RFC 7515 sections 3.1, 4.1 and 7.1; RFC 7518 section 3.3; RFC 8725 secti
 
 import json
 import math
+from itertools import chain
 from typing import Any
 
 import pybase64
@@ -27,6 +28,7 @@ _KNOWN_MEMBERS = frozenset({"alg", "typ", "kid"})
 # last characters whose unused low bits are zero, by the length of the last group
 _CANONICAL_ENDS = {2: frozenset(_ALPHABET[::16]), 3: frozenset(_ALPHABET[::4])}
 _KNOWN_HEADERS_LIMIT = 1024
+_NESTING = frozenset({dict, list})
 
 
 class Header(Struct, frozen=True, kw_only=True):
@@ -161,12 +163,8 @@ def _float(text: str) -> float | HugeNumber:
 def _is_too_deep(claims: Any) -> bool:
     level: list[Any] = [claims]
     for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for value in level
-            for child in (value.values() if isinstance(value, dict) else value)
-            if isinstance(child, dict | list)
-        ]
+        members = [v.values() if type(v) is dict else v for v in level if v]
+        level = [child for child in chain.from_iterable(members) if type(child) in _NESTING]
         if not level:
             return False
     return True

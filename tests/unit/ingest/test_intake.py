@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections import defaultdict
 from typing import Any, cast
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 
 from ingest import intake as intake_module
 from ingest.contract.codec import decode
-from ingest.contract.envelope import SOURCES, Source
+from ingest.contract.envelope import SOURCES, Envelope, Source
 from ingest.contract.record import Record
 from ingest.errors import (
     BadSignature,
@@ -439,3 +440,23 @@ async def test_deferred_event_that_cannot_be_settled_stays_deferred(
     assert trip.held("deferred") == 1
     assert trip.ledger()["live-events"] == (1, 1)
     assert trip.metrics.ledger.settled == {}
+
+
+async def test_others_go_on_while_a_huge_event_is_normalised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    another_came = threading.Event()
+    normalise = intake_module.normalise
+
+    def slow(claims: Claims) -> Envelope:
+        assert another_came.wait(timeout=20), "the event loop was held meanwhile"
+        return normalise(claims)
+
+    monkeypatch.setattr(intake_module, "normalise", slow)
+    trip = _Trip(live_event())
+    huge = asyncio.create_task(trip.intake.accept(request(_TOKEN + b"A" * 300_000)))
+    await asyncio.sleep(0)
+    another_came.set()
+    receipt = await huge
+    assert receipt.outcome == "published"
+    assert trip.ledger()["live-events"] == (1, 1)
