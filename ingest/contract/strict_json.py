@@ -21,5 +21,5 @@ def loads(data: bytes) -> Any:
 
 
 def text(value: Any) -> str | None:
-    """`value` if it is a text with anything in it."""
-    return value if isinstance(value, str) and value else None
+    """`value` if it is a text with anything in it, and not the digits of a number."""
+    return value if type(value) is str and value else None

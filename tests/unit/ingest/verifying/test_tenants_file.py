@@ -160,3 +160,7 @@ def test_keys_come_over_https_or_from_this_machine(url: str) -> None:
 def test_keys_come_from_nowhere_else(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - a split URL has its own texts
         key_set_url(url)
+
+
+def test_nesting_deeper_than_any_parser_goes_is_one_line(tmp_path: Path) -> None:
+    assert _error(tmp_path, f"a = {'[' * 2_000}").startswith("not TOML: ")
