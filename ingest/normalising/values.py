@@ -175,7 +175,8 @@ def by_shape(value: Any, path: Path, issues: Issues) -> Any:
 def _all_stay(values: list[Any]) -> bool:
     types = set(map(type, values))
     if types == {int}:
-        return min(values) >= INT64_MIN and max(values) <= INT64_MAX
+        least, greatest = int(min(values)), int(max(values))
+        return least >= INT64_MIN and greatest <= INT64_MAX
     return types <= _CHANGELESS
 
 

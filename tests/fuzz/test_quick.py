@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from random import SystemRandom
 from typing import Any
@@ -26,7 +27,7 @@ def test_no_spoilt_input_crashes_a_reader_or_is_let_in() -> None:
 
 
 def _loose(segment: bytes) -> bytes:
-    return token.pybase64.b64decode(segment + b"=" * (-len(segment) % 4), altchars=b"-_")
+    return urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
 
 
 def _shortened(value: Any, path: Any, issues: Any) -> Any:

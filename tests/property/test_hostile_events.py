@@ -3,6 +3,7 @@ nesting and no numbers make it more."""
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from consumers.projections import all_tables
@@ -108,11 +109,10 @@ def test_each_further_member_costs_as_much_as_the_first() -> None:
     with each_case() as case:
         for name, payload in {**_EVENTS, **_NOTICES}.items():
             with case(name):
-                few, many = payload(_FEW), payload(_MANY)
-                is_notice = name in _NOTICES
-                more = lines_run(lambda p=many, i=is_notice: _all_the_way(p, is_notice=i))
-                less = lines_run(lambda p=few, i=is_notice: _all_the_way(p, is_notice=i))
-                assert more - less < _MOST_LINES_A_MEMBER * (_MANY - _FEW)
+                way = partial(_all_the_way, is_notice=name in _NOTICES)
+                few = lines_run(partial(way, payload(_FEW)))
+                many = lines_run(partial(way, payload(_MANY)))
+                assert many - few < _MOST_LINES_A_MEMBER * (_MANY - _FEW)
 
 
 class _Name(str):

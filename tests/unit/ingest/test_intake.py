@@ -27,6 +27,7 @@ from ingest.errors import (
     Unusable,
 )
 from ingest.intake import Intake
+from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
@@ -446,7 +447,6 @@ async def test_others_go_on_while_a_huge_event_is_normalised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     another_came = threading.Event()
-    normalise = intake_module.normalise
 
     def slow(claims: Claims) -> Envelope:
         assert another_came.wait(timeout=20), "the event loop was held meanwhile"

@@ -54,8 +54,9 @@ def test_path_and_command_are_named_for_whatever_others_have_rights_to(data: Pat
 def test_a_file_elsewhere_is_judged_without_its_directory(data: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     store, other = tmp_path / "store.duckdb", tmp_path / "other"
-    store.touch(), other.touch()
-    store.chmod(0o644), other.chmod(0o644)
+    for path in (store, other):
+        path.touch()
+        path.chmod(0o644)
     (line,) = _said_of(data, files=[store])
     assert line["paths"] == [str(store)]
 
