@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import trustme
+
 from tests.integration.ingest.commands import run
 from tests.integration.path.whole_path import WholePath, drawn_seed, whole_path
 from tests.support.each import each_case
@@ -42,9 +44,24 @@ async def test_programs_say_what_was_open_to_others_before_them(tmp_path: Path) 
     data = tmp_path / "data"
     data.mkdir()
     data.chmod(0o755)
-    async with whole_path(tmp_path, seed=drawn_seed()) as path:
-        for program in (path.receiver, path.worker):
-            assert f"chmod 700 {data}" in program.log_file.read_text()
+    certificate, key, password = (tmp_path / name for name in ("cert.pem", "key.pem", "password"))
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
+    password.write_text("open-sesame-5551")
+    for path_ in (key, password):
+        path_.chmod(0o644)
+    settings = {
+        "FOREBAY_HTTP__TLS_CERT_FILE": str(certificate),
+        "FOREBAY_HTTP__TLS_KEY_FILE": str(key),
+        "FOREBAY_KAFKA__SASL_PASSWORD_FILE": str(password),
+    }
+    async with whole_path(tmp_path, seed=drawn_seed(), settings=settings) as path:
+        receiver, worker = path.receiver.log_file.read_text(), path.worker.log_file.read_text()
+    for log in (receiver, worker):
+        assert f"chmod 700 {data}" in log
+        assert f"chmod 640 {password}" in log or f"{key} {password}" in log
+    assert f"chmod 640 {key}" in receiver
     assert data.stat().st_mode & 0o777 == 0o755  # theirs to change
 
 
