@@ -1,7 +1,8 @@
 """What operators write: settings in the environment, and the tenants file."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -87,22 +88,19 @@ class SettingsFromEnvironment:
         pass
 
 
-class _environment:  # noqa: N801 - read as a function
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
     """The process's environment without any setting but these, while the block runs."""
-
-    def __init__(self, settings: Mapping[str, str]) -> None:
-        self._settings = settings
-
-    def __enter__(self) -> None:
-        self._before = {n: t for n, t in os.environ.items() if n.startswith(PREFIX)}
-        for name in self._before:
-            del os.environ[name]
-        os.environ.update(self._settings)
-
-    def __exit__(self, *exception: object) -> None:
-        for name in self._settings:
+    before = {name: text for name, text in os.environ.items() if name.startswith(PREFIX)}
+    for name in before:
+        del os.environ[name]
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
             os.environ.pop(name, None)
-        os.environ.update(self._before)
+        os.environ.update(before)
 
 
 class TenantsFile:
