@@ -97,11 +97,9 @@ def read_claims(payload: bytes) -> tuple[dict[str, Any], bool]:
 
 def _unsigned_or_malformed(text: bytes) -> Unsigned | Malformed:
     if text[:1] in (b"{", b"["):
-        try:
-            json.loads(text)
-        except (ValueError, RecursionError):
-            return Malformed("neither a token nor JSON")
-        return Unsigned("JSON without a signature")
+        if strict_json.is_json(text):
+            return Unsigned("JSON without a signature")
+        return Malformed("neither a token nor JSON")
     return Malformed("not a token")
 
 

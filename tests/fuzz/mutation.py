@@ -70,12 +70,13 @@ def written(value: Any, rng: Random) -> bytes:
     for number, raw in enumerate(_RAW):
         text = text.replace(f'"@{number}@"', raw)
     if text[:1] == "{" and rng.random() < 0.05:
-        name = rng.choice(_NAMES[:14])
+        name = rng.choice(_REPEATED)
         text = "{" + json.dumps(name) + ":" + json.dumps(rng.choice(_PLAIN)) + "," + text[1:]
     encoded = text.encode(rng.choice(_ENCODINGS), "surrogatepass")
     return spoilt(encoded, rng) if rng.random() < 0.1 else encoded
 
 
+_REPEATED = ["alg", "kid", "typ", "crit", "iss", "exp", "aud", "metadata", "notices", "jwt"]
 _ENCODINGS = ["utf-8"] * 60 + ["utf-8-sig", "utf-16", "utf-32", "utf-7"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from base64 import urlsafe_b64encode
 from typing import Any
 
@@ -92,6 +93,18 @@ def test_what_is_no_token_is_malformed(raw: bytes) -> None:
 def test_json_in_place_of_a_token_is_unsigned(raw: bytes) -> None:
     with pytest.raises(Unsigned):
         read_token(raw)
+
+
+def test_strangers_json_is_not_made_into_values() -> None:
+    raw = b"[" + b"[]," * 100_000 + b"[]]"
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unsigned):
+            read_token(raw)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < 4 * len(raw)
 
 
 @pytest.mark.parametrize("segment", [0, 1, 2])
