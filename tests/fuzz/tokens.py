@@ -148,8 +148,8 @@ class Judging:
             keys={s: {i: FixedKeys(i, signing_key())} for s, i in _ISSUERS.items()},
             tenants=tenants(),
             leeway_s=LEEWAY_S,
-            may_keep_unknown_tenant=lambda at_s: True,
-            on_ignored_members=lambda count: None,
+            may_keep_unknown_tenant=lambda *_: True,
+            on_ignored_members=lambda *_: None,
         )
 
     def draw(self, rng: Random) -> tuple[Source, bytes]:
