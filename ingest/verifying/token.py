@@ -18,6 +18,13 @@ from ingest.values import HugeNumber
 MAX_DEPTH = 200
 """Deepest nesting of claims that we read."""
 
+MAX_CONTAINERS = 50_000
+"""Most objects and arrays in claims that we read, brackets in texts counted too.
+
+Whoever sends them has not proved anything yet when they are read; a megabyte of brackets would take
+a quarter of a second. Of what Canvas can send, 256 KB, they would be every fourth byte.
+"""
+
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _WHITE_SPACE = b" \t\r\n"
 _MAX_HEADER_BYTES = 8 * 1024
@@ -83,6 +90,9 @@ def read_claims(payload: bytes) -> tuple[dict[str, Any], bool]:
     Integers of any size stay exact. Irregular claims hold what strict JSON does not allow (NaN,
     lone surrogates) or an escaped NUL, which stores refuse.
     """
+    containers = payload.count(b"{") + payload.count(b"[")
+    if containers > MAX_CONTAINERS:
+        raise UnreadableClaims("too many objects and arrays")
     irregular = b"\\u0000" in payload
     try:
         claims = strict_json.loads(payload)
@@ -90,7 +100,7 @@ def read_claims(payload: bytes) -> tuple[dict[str, Any], bool]:
         claims, irregular = _read_leniently(payload), True
     if not isinstance(claims, dict):
         raise UnreadableClaims("not a JSON object")
-    if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH and _is_too_deep(claims):
+    if containers > MAX_DEPTH and _is_too_deep(claims):
         raise UnreadableClaims("nested too deeply")
     return claims, irregular
 

