@@ -6,6 +6,7 @@ from consumers.commands.config import config
 from consumers.commands.dlq import dlq
 from consumers.commands.offsets import offsets
 from consumers.commands.run import run
+from ingest.shared import permissions
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -15,6 +16,7 @@ def main() -> None:
 
     Settings come from the environment, as FOREBAY_<SECTION>__<KEY>.
     """
+    permissions.keep_to_ourselves()
 
 
 main.add_command(run)

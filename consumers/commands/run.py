@@ -9,8 +9,9 @@ import structlog
 from consumers import app
 from consumers.commands.console import FAILED, MISUSED, end, settings
 from consumers.errors import OffsetOutOfRange, StartupError, TooManyPoisons
-from ingest.shared import logs
-from ingest.shared.environment import SettingsError
+from consumers.settings import Settings
+from ingest.shared import logs, permissions
+from ingest.shared.environment import SettingsError, secret_files
 from ingest.shared.kafka.clients import KafkaRefused
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -21,6 +22,8 @@ def run() -> None:
     """Run a worker, until SIGTERM or Ctrl-C."""
     ours = settings()
     logs.configure(ours.log)
+    permissions.warn_of_shared([ours.data_dir], [ours.store.duckdb_path()])
+    permissions.warn_of_secrets(secret_files(Settings))
     try:
         asyncio.run(app.run(ours))
     except (SettingsError, StartupError, KafkaRefused) as error:

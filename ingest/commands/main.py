@@ -13,19 +13,22 @@ from ingest.commands.schema import schema
 from ingest.commands.spool import spool
 from ingest.contract.topics import ingest_topics
 from ingest.settings import Settings
-from ingest.shared import logs
-from ingest.shared.environment import SettingsError, load, typed, variables
+from ingest.shared import logs, permissions
+from ingest.shared.environment import SettingsError, load, secret_files, typed, variables
 from ingest.shared.kafka import topic_admin
 from ingest.verifying.tenants_file import read_tenants
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("forebay"), message="forebay-ingest %(version)s")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Receives Canvas Live Events and platform notices, and keeps them.
 
     Settings come from the environment: see `forebay-ingest config show`.
     """
+    if context.invoked_subcommand != schema.name:  # what that writes is for others
+        permissions.keep_to_ourselves()
 
 
 @main.command()
@@ -35,6 +38,9 @@ def serve() -> None:
     settings = load(Settings)
     directory = read_tenants(settings.tenants_file)
     logs.configure(settings.log)
+    permissions.warn_of_shared([settings.data_dir, settings.spool_dir])
+    key = settings.http.tls_key_file
+    permissions.warn_of_secrets([*secret_files(Settings), *([key] if key else [])])
     run(app.serve(settings, directory))
 
 

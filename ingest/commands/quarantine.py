@@ -13,7 +13,7 @@ from ingest.commands.quarantine_wiring import open_quarantine, verifier_for
 from ingest.contract.quarantine import REASONS, Decision, Quarantined
 from ingest.quarantine.log import Contents, Entry, contents
 from ingest.quarantine.release import NO_KEYS, Outcome, Releasing, drop_all, read_key_file
-from ingest.quarantine.view import content_of, summary
+from ingest.quarantine.view import content_of, line, summary
 from ingest.settings import Settings
 from ingest.shared import logs
 from ingest.shared.environment import load
@@ -48,7 +48,7 @@ def quarantine_list(reason: str | None, everything: bool, as_json: bool) -> None
         click.echo(json.dumps([summary(entry) for entry in shown]))
     else:
         for entry in shown:
-            click.echo("  ".join(printable(str(text or "-")) for text in summary(entry).values()))
+            click.echo(printable(line(entry)))
         counts = Counter((entry.state, entry.kept.reason) for entry in shown)
         for (state, name), count in sorted(counts.items()):
             click.echo(f"{count} {state}, {name}", err=True)
@@ -72,7 +72,8 @@ def quarantine_show(key: str, only_token: bool, as_json: bool) -> None:
         return
     content = content_of(entry.kept)
     if as_json:
-        click.echo(json.dumps({**summary(entry), "decided_at": entry.decided_at, **content}))
+        decided = {"decided_at": entry.decided_at, "unverified": entry.unverified}
+        click.echo(json.dumps({**summary(entry), **decided, **content}))
         return
     for name, value in summary(entry).items():
         click.echo(f"{name}: {printable(str(value or '-'))}")
@@ -85,6 +86,14 @@ def quarantine_show(key: str, only_token: bool, as_json: bool) -> None:
 @_keys_argument
 @_reason_option
 @_all_option
+@click.option(
+    "--subscription",
+    "subscriptions",
+    multiple=True,
+    metavar="ID",
+    help="Of --all only what names this subscription; may be repeated.",
+)
+@click.option("--unverified", is_flag=True, help="Also what has no token that could be verified.")
 @click.option("--tenant", help="Whose it is, where it was kept as tenant_unknown.")
 @click.option(
     "--key-file",
@@ -97,6 +106,8 @@ def quarantine_release(
     keys: tuple[str, ...],
     reason: str | None,
     everything: bool,
+    subscriptions: tuple[str, ...],
+    unverified: bool,
     tenant: str | None,
     key_file: Path | None,
     as_json: bool,
@@ -110,7 +121,8 @@ def quarantine_release(
     if tenant is not None and tenant not in directory.names:
         raise Misuse(f"the tenants file has no tenant {tenant}")
     vouched_for = read_key_file(key_file) if key_file is not None else NO_KEYS
-    choose = _Choice(keys, reason, everything)
+    choose = _Choice(keys, reason, everything, subscriptions)
+    choose.may_be_released()
 
     async def release() -> list[Outcome]:
         async with open_quarantine(settings) as log:
@@ -123,6 +135,7 @@ def quarantine_release(
                     prefix=settings.topics.prefix,
                     tenant=tenant,
                     key_file=vouched_for,
+                    unverified=unverified,
                 )
                 return decided + await releasing.release([entry.kept for entry in chosen])
 
@@ -154,14 +167,33 @@ def quarantine_drop(
 
 
 class _Choice:
-    """Which entries a command is about: those named, or all open ones of a reason."""
+    """Which entries a command is about: those named, or all open ones of a reason, or those of
+    these that name one of some subscriptions."""
 
-    def __init__(self, keys: Sequence[str], reason: str | None, everything: bool) -> None:
+    def __init__(
+        self,
+        keys: Sequence[str],
+        reason: str | None,
+        everything: bool,
+        subscriptions: Sequence[str] = (),
+    ) -> None:
         """Raises Misuse where that is not said clearly."""
         if bool(keys) == everything or everything != (reason is not None):
             raise Misuse("name keys, or give --reason and --all")
+        if keys and subscriptions:
+            raise Misuse("--subscription narrows --all: leave it out where keys are named")
         self._keys = keys
         self._reason = reason
+        self._subscriptions = subscriptions
+
+    def may_be_released(self) -> None:
+        """Raises Misuse where events of others could be among what nobody has named."""
+        if self._reason == "tenant_unknown" and not self._subscriptions:
+            raise Misuse(
+                "events of other schools may be among these: say which are yours by"
+                " --subscription ID, or name single keys;"
+                " `quarantine list --reason tenant_unknown` shows both"
+            )
 
     def wants(self, kept: Quarantined) -> bool:
         """Whether it may be among them."""
@@ -173,7 +205,7 @@ class _Choice:
         """The open ones, and what is to be said of the others. Raises Misuse."""
         _warn_of_unreadable(found)
         if self._reason is not None:
-            return [e for e in found.entries if e.state == "open" and self.wants(e.kept)], []
+            return [e for e in found.entries if self._is_among(e)], []
         named = {(e := _the_one(found.entries, key)).name: e for key in self._keys}.values()
         already = [
             Outcome(
@@ -186,6 +218,11 @@ class _Choice:
             if e.state != "open"
         ]
         return [e for e in named if e.state == "open"], already
+
+    def _is_among(self, entry: Entry) -> bool:
+        if self._subscriptions and entry.named.subscription_id not in self._subscriptions:
+            return False
+        return entry.state == "open" and self.wants(entry.kept)
 
 
 def _the_one(entries: Sequence[Entry], key: str) -> Entry:

@@ -51,11 +51,15 @@ class Quarantined(Struct, frozen=True, kw_only=True):
 
 
 class Decided(Struct, frozen=True, kw_only=True):
-    """What an operator decided about everything of this key that came before; `at` is RFC 3339."""
+    """What an operator decided about everything of this key that came before; `at` is RFC 3339.
+
+    `unverified` says that it was released without a signature that could be checked.
+    """
 
     key: bytes
     decision: Decision
     at: str
+    unverified: bool = False
 
 
 def quarantine_record(
@@ -100,16 +104,19 @@ def reason_of(record: Record, prefix: str) -> str | None:
     return str(orjson.loads(record.value).get("metadata", {}).get("reason", ""))
 
 
-def decision_record(prefix: str, key: bytes, decision: Decision, *, at: str) -> Record:
+def decision_record(
+    prefix: str, key: bytes, decision: Decision, *, at: str, unverified: bool = False
+) -> Record:
     """A record `{"decision": "released" | "dropped", "at": …}` about what was kept under `key`.
 
-    `at` is RFC 3339 text.
+    `at` is RFC 3339 text. `"unverified": true` is beside it where no signature could be checked.
     """
+    said: dict[str, Any] = {"decision": decision, "at": at}
     return Record(
         topic=quarantine_topic(prefix),
         key=key,
         headers=(CONTENT_TYPE,),
-        value=orjson.dumps({"decision": decision, "at": at}),
+        value=orjson.dumps(said | ({"unverified": True} if unverified else {})),
     )
 
 
@@ -142,7 +149,7 @@ def _decided(key: bytes, value: Mapping[str, Any]) -> Decided:
     decision, at = value["decision"], value.get("at")
     if decision not in DECISIONS or not isinstance(at, str):
         raise Unreadable("a decision that we do not know, or without its time")
-    return Decided(key=key, decision=decision, at=at)
+    return Decided(key=key, decision=decision, at=at, unverified=value.get("unverified") is True)
 
 
 def _quarantined(key: bytes, value: Mapping[str, Any]) -> Quarantined:

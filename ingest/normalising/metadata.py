@@ -61,9 +61,9 @@ def add(metadata: dict[str, Any], signed: Mapping[str, Any], issues: Issues) -> 
     if OURS.isdisjoint(coerced) and metadata.keys().isdisjoint(coerced):
         metadata.update(coerced)
         return
+    names = values.FreeNames(metadata.keys() | OURS)
     for name, value in coerced.items():
-        free = name
-        if name in OURS or name in metadata:
-            free = values.free_name(name, metadata.keys() | OURS)
-            issues.append(f"metadata.{free}")
+        free = names.give(name)
+        if free != name:
+            values.note(issues, f"metadata.{free}")
         metadata[free] = value

@@ -47,11 +47,12 @@ def normalise(claims: Claims) -> Envelope:
 def _by_segment(payload: Mapping[str, Any], issues: Issues) -> dict[str, Any]:
     """Claims named by URIs, under the last segments of these; LTI's own come first to theirs."""
     body: dict[str, Any] = {}
+    names = values.FreeNames()
     for uri in sorted(filter(_is_uri, payload), key=lambda uri: not uri.startswith(lti.CLAIM)):
         name = uri.rstrip("/").rpartition("/")[2]
-        free = values.free_name(name, body)
+        free = names.give(name)
         if free != name:
-            issues.append(f"body.{free}")
+            values.note(issues, f"body.{free}")
         body[free] = payload[uri]
     return body
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -13,11 +13,27 @@ from ingest.contract.envelope import Source
 from ingest.values import HugeNumber
 
 Issues = list[str]
-"""Paths of the values that did not fit, `metadata.…` or `body.…`."""
+"""Paths of the values that did not fit, `metadata.…` or `body.…`.
+
+All of declared fields; of others the first `MAX_ISSUES`, and then `MORE` once.
+"""
+
+Path = str | tuple["Path", str | int]
+"""Where a value is: text, or where the object or array around it is, and its name or index there.
+
+It becomes text only for an issue: each text has the names of all that is around it.
+"""
+
+MAX_ISSUES = 1_000
+MORE = "…"
+"""Stands for further issues, and for the rest of a path that is longer than 1,000 characters."""
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
+_MAX_PATH_LENGTH = 1_000
 _CONTAINERS = (dict, list)
+_CHANGELESS: frozenset[type] = frozenset({str, bool, float, type(None)})
+_VISIBLE: frozenset[type] = frozenset({int, bool, type(None)})
 _PLAIN_TEXT: frozenset[FieldType] = frozenset({"string", "id"})
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ?(Z|UTC|[+-]\d\d:?\d\d)", re.ASCII
@@ -56,7 +72,7 @@ def timestamp(text: str) -> str | None:
     return f"{moment}.{digits}Z"
 
 
-def visible(value: Any, path: str, issues: Issues) -> Any:
+def visible(value: Any, path: Path, issues: Issues) -> Any:
     """A copy in which everything that stores refuse has become text that shows what it was.
 
     Lone surrogates and NUL turn into their JSON escapes, NaN and infinities into their names.
@@ -64,14 +80,16 @@ def visible(value: Any, path: str, issues: Issues) -> Any:
     if isinstance(value, dict):
         return _visible_members(value, path, issues)
     if isinstance(value, list):
-        return [visible(child, f"{path}[{n}]", issues) for n, child in enumerate(value)]
+        if _VISIBLE.issuperset(map(type, value)):
+            return value
+        return [visible(child, (path, n), issues) for n, child in enumerate(value)]
     if isinstance(value, HugeNumber):
-        issues.append(path)
+        note(issues, path)
         return str(value)
     if isinstance(value, str):
         return _visible_text(value, path, issues)
     if isinstance(value, float) and not math.isfinite(value):
-        issues.append(path)
+        note(issues, path)
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
 
@@ -116,11 +134,11 @@ def fields(
             if fitting is not _MISFIT and type(fitting) not in _CONTAINERS:
                 result[name] = fitting
                 continue
-        result[name] = field(kind, name, value, f"{at}.{name}", issues)
+        result[name] = field(kind, name, value, (at, name), issues)
     return result
 
 
-def field(declared: FieldType | None, name: str, value: Any, path: str, issues: Issues) -> Any:
+def field(declared: FieldType | None, name: str, value: Any, path: Path, issues: Issues) -> Any:
     """A field's value as its declared type, or by its name and shape where none is declared."""
     if value is None:
         return None
@@ -128,37 +146,70 @@ def field(declared: FieldType | None, name: str, value: Any, path: str, issues: 
         return _member(name, value, path, issues)
     result = _COERCIONS[declared](value)
     if result is _MISFIT:
-        issues.append(path)
+        issues.append(_text(path))
         return by_shape(value, path, [])
     return by_shape(result, path, issues) if isinstance(result, _CONTAINERS) else result
 
 
-def by_shape(value: Any, path: str, issues: Issues) -> Any:
+def by_shape(value: Any, path: Path, issues: Issues) -> Any:
     """A value of no declared type: ids inside it become text, numbers beyond int64 too."""
     if isinstance(value, dict):
         return {
             # as in `fields`: a text is itself under any name
-            name: child if type(child) is str else _member(name, child, f"{path}.{name}", issues)
+            name: child if type(child) is str else _member(name, child, (path, name), issues)
             for name, child in value.items()
         }
     if isinstance(value, list):
-        return [by_shape(child, f"{path}[{n}]", issues) for n, child in enumerate(value)]
+        if _all_stay(value):
+            return value
+        return [
+            child if type(child) in _CHANGELESS else by_shape(child, (path, n), issues)
+            for n, child in enumerate(value)
+        ]
     if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
-        issues.append(path)
+        note(issues, path)
         return str(value)
     return value
 
 
-def _member(name: str, value: Any, path: str, issues: Issues) -> Any:
+def _all_stay(values: list[Any]) -> bool:
+    types = set(map(type, values))
+    if types == {int}:
+        least, greatest = int(min(values)), int(max(values))
+        return least >= INT64_MIN and greatest <= INT64_MAX
+    return types <= _CHANGELESS
+
+
+def note(issues: Issues, path: Path) -> None:
+    """Names one more value that is no declared field, within the bound."""
+    if len(issues) < MAX_ISSUES:
+        issues.append(_text(path))
+    elif issues[-1] is not MORE:
+        issues.append(MORE)
+
+
+def _text(path: Path) -> str:
+    """`body.a[0].b`"""
+    parts: list[str] = []
+    while not isinstance(path, str):
+        path, step = path
+        parts.append(f"[{step}]" if isinstance(step, int) else f".{step[:_MAX_PATH_LENGTH]}")
+    text = "".join([path[:_MAX_PATH_LENGTH], *reversed(parts)])
+    return text if len(text) <= _MAX_PATH_LENGTH else text[: _MAX_PATH_LENGTH - 1] + MORE
+
+
+def _member(name: str, value: Any, path: Path, issues: Issues) -> Any:
+    if type(value) in _CHANGELESS:
+        return value
     # ids by name, as canvas-lms finds them (gems/stringify_ids)
     if name == "id" or name.endswith("_id"):
         return _id_or_as_is(value, path, issues)
     if name.endswith("_ids") and isinstance(value, list):
-        return [_id_or_as_is(child, f"{path}[{n}]", issues) for n, child in enumerate(value)]
+        return [_id_or_as_is(child, (path, n), issues) for n, child in enumerate(value)]
     return by_shape(value, path, issues)
 
 
-def _id_or_as_is(value: Any, path: str, issues: Issues) -> Any:
+def _id_or_as_is(value: Any, path: Path, issues: Issues) -> Any:
     result = _id(value)
     return by_shape(value, path, issues) if result is _MISFIT else result
 
@@ -179,6 +230,8 @@ def _id(value: Any) -> Any:
 def _ids(value: Any) -> Any:
     if not isinstance(value, list):
         return _MISFIT
+    if set(map(type, value)) == {int}:
+        return list(map(str, value))
     ids = [child if child is None else _id(child) for child in value]
     return _MISFIT if _MISFIT in ids else ids
 
@@ -252,30 +305,48 @@ def once(issues: Issues) -> Issues:
     return list(dict.fromkeys(issues))
 
 
-def free_name(name: str, taken: Container[str]) -> str:
-    """`name`, or the first of `name__2`, `name__3`… that is not taken."""
-    free, count = name, 1
-    while free in taken:
-        count += 1
-        free = f"{name}__{count}"
-    return free
+class FreeNames:
+    """Gives each name once: `name`, or the first of `name__2`, `name__3`… that is not taken.
+
+    It goes on where it last stopped for a name, so that many who want the same one cost no more.
+    """
+
+    __slots__ = ("_counts", "_taken")
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._counts: dict[str, int] = {}
+
+    def give(self, name: str) -> str:
+        """The name that `name` gets; it is taken from now on."""
+        free = name
+        if name in self._taken:
+            count = self._counts.get(name, 1)
+            while free in self._taken:
+                count += 1
+                free = f"{name}__{count}"
+            self._counts[name] = count
+        self._taken.add(free)
+        return free
 
 
-def _visible_members(members: Mapping[str, Any], path: str, issues: Issues) -> dict[str, Any]:
+def _visible_members(members: Mapping[str, Any], path: Path, issues: Issues) -> dict[str, Any]:
     shown: dict[str, Any] = {}
+    names = FreeNames()
+    escaped = [(name, _escaped(name)) for name in members]
     # names that need no change keep theirs, whatever others turn into
-    for name in sorted(members, key=lambda name: _escaped(name) != name):
-        free = free_name(_escaped(name), shown)
+    for name, wanted in sorted(escaped, key=lambda pair: pair[0] != pair[1]):
+        free = names.give(wanted)
         if free != name:
-            issues.append(f"{path}.{free}")
-        shown[free] = visible(members[name], f"{path}.{free}", issues)
+            note(issues, (path, free))
+        shown[free] = visible(members[name], (path, free), issues)
     return shown
 
 
-def _visible_text(text: str, path: str, issues: Issues) -> str:
+def _visible_text(text: str, path: Path, issues: Issues) -> str:
     shown = _escaped(text)
     if shown != text:
-        issues.append(path)
+        note(issues, path)
     return shown
 
 

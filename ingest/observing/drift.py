@@ -4,7 +4,9 @@ Bounded in memory whatever comes: names beyond the first hundred of a kind are c
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Set
+from itertools import islice
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -21,6 +23,8 @@ OTHER = "other"
 """The name under which all further ones are counted."""
 
 _MAX_NAME_LENGTH = 100
+_MAX_FIELDS = 1_000
+"""Of how many unknown fields of one event the names are looked at; the rest is counted as other."""
 _MAX_DEPTH, _MAX_MEMBERS = 3, 20
 # a claim of every notice, of no type that could be declared: it may be a text or a list of them
 _KNOWN_METADATA = frozenset({*our_fields(), *signed_fields(), "aud"})
@@ -61,32 +65,39 @@ class Drift:
 
     def __init__(self) -> None:
         self._seen: dict[Unknown, Sighting] = {}
+        self._named: Counter[str] = Counter()
 
     def see(self, envelope: Envelope) -> None:
         """Counts what is unknown in one event."""
         if _is_known(envelope):
             return
         at = str(envelope.metadata.get("received_at", ""))
-        for unknown, value in _unknown_in(envelope):
-            key = bounded(self._seen, unknown)
+        for unknown, count, value in _unknown_in(envelope):
+            key = bounded(self._seen, self._named, unknown)
             known = self._seen.get(key)
             if known is None:
+                self._named[key.kind] += 1
                 shape = None if _is_other(key) else shape_of(value)
-                self._seen[key] = Sighting(1, at, at, shape)
+                self._seen[key] = Sighting(count, at, at, shape)
             else:
-                self._seen[key] = replace(known, count=known.count + 1, last_seen=at)
+                self._seen[key] = replace(known, count=known.count + count, last_seen=at)
 
     def seen(self) -> Mapping[Unknown, Sighting]:
         """All of it, since the process started."""
         return dict(self._seen)
 
 
-def bounded(seen: Mapping[Unknown, Any], unknown: Unknown) -> Unknown:
-    """`unknown`, or what stands for all others of its kind where there are too many by name."""
-    if unknown in seen or sum(u.kind == unknown.kind for u in seen) < MAX_NAMES:
+def bounded(seen: Container[Unknown], named: Mapping[str, int], unknown: Unknown) -> Unknown:
+    """`unknown`, or what stands for all others of its kind where `named` has too many of it."""
+    if unknown in seen or named[unknown.kind] < MAX_NAMES:
         return unknown
     field = OTHER if unknown.field else ""
     return Unknown(unknown.source, "" if field else OTHER, field)
+
+
+def kinds(seen: Iterable[Unknown]) -> Counter[str]:
+    """How many there are of each kind."""
+    return Counter(unknown.kind for unknown in seen)
 
 
 def shape_of(value: Any, depth: int = 0) -> Any:
@@ -94,7 +105,7 @@ def shape_of(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         if depth == _MAX_DEPTH:
             return "object"
-        some = list(value.items())[:_MAX_MEMBERS]
+        some = islice(value.items(), _MAX_MEMBERS)
         return {_plain(name): shape_of(child, depth + 1) for name, child in some}
     if isinstance(value, list):
         return "array" if depth == _MAX_DEPTH else [shape_of(v, depth + 1) for v in value[:1]]
@@ -112,22 +123,26 @@ def _is_known(envelope: Envelope) -> bool:
     return envelope.body.keys() <= _fields(entry, envelope).keys()
 
 
-def _unknown_in(envelope: Envelope) -> Iterable[tuple[Unknown, Any]]:
+def _unknown_in(envelope: Envelope) -> Iterator[tuple[Unknown, int, Any]]:
+    """What is unknown, how often, and its value."""
     source, entry = envelope.source, catalogue().of(envelope)
-    found: list[tuple[Unknown, Any]] = []
     if entry is None:
-        found.append((Unknown(source, envelope.event_type[:_MAX_NAME_LENGTH]), envelope.body))
+        name = envelope.event_type[:_MAX_NAME_LENGTH]
+        yield Unknown(source, name), 1, envelope.body
     else:
-        known = _fields(entry, envelope)
-        found += [
-            (Unknown(source, entry.name, f"body.{name[:_MAX_NAME_LENGTH]}"), envelope.body[name])
-            for name in envelope.body.keys() - known.keys()
-        ]
-    found += [
-        (Unknown(source, "", f"metadata.{name[:_MAX_NAME_LENGTH]}"), envelope.metadata[name])
-        for name in envelope.metadata.keys() - _KNOWN_METADATA
-    ]
-    return found
+        known = _fields(entry, envelope).keys()
+        yield from _unknown_fields(source, entry.name, "body", envelope.body, known)
+    yield from _unknown_fields(source, "", "metadata", envelope.metadata, _KNOWN_METADATA)
+
+
+def _unknown_fields(
+    source: str, event_type: str, at: str, members: Mapping[str, Any], known: Set[str]
+) -> Iterator[tuple[Unknown, int, Any]]:
+    names = members.keys() - known
+    for name in islice(names, _MAX_FIELDS):
+        yield Unknown(source, event_type, f"{at}.{name[:_MAX_NAME_LENGTH]}"), 1, members[name]
+    if len(names) > _MAX_FIELDS:
+        yield Unknown(source, "", OTHER), len(names) - _MAX_FIELDS, None
 
 
 def _fields(entry: EventType, envelope: Envelope) -> Mapping[str, FieldType]:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ingest.observing import state_file
-from ingest.observing.drift import Drift, Sighting, Unknown, bounded
+from ingest.observing.drift import Drift, Sighting, Unknown, bounded, kinds
 
 FILE_NAME = "drift.json"
 
@@ -44,8 +44,10 @@ def add(path: Path, news: Mapping[Unknown, Sighting]) -> None:
     """Adds to what the file has, within the same bounds. May raise OSError."""
     with state_file.locked(path):
         kept = read(path)
+        named = kinds(kept)
         for unknown, sighting in news.items():
-            key = bounded(kept, unknown)
+            key = bounded(kept, named, unknown)
+            named[key.kind] += key not in kept
             kept[key] = _sum(kept[key], sighting) if key in kept else sighting
         state_file.write(path, [Line(u, s) for u, s in kept.items()])
 

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from ingest.contract.eventlog.eventlog import EventLog, EventLogReader
 from ingest.contract.eventlog.logfile import LogFileError, LogFull
-from ingest.contract.quarantine import Decided, Decision, Quarantined, Unreadable, read_quarantine
+from ingest.contract.quarantine import Decided, Quarantined, Unreadable, read_quarantine
 from ingest.contract.record import Record, StoredRecord
 from ingest.contract.topics import quarantine_topic
 from ingest.errors import NotDurable
 from ingest.publishing.kafka.log import KafkaLog
+from ingest.quarantine.named import NOTHING, Named, named_in
 from ingest.shared.background import Background
 from ingest.shared.kafka.topic_reader import read_topic
 
@@ -29,11 +30,13 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """The latest that is kept under a key, and what was decided about it."""
+    """The latest that is kept under a key, what its token names, and what was decided about it."""
 
     kept: Quarantined
     state: State
     decided_at: str | None = None
+    unverified: bool = False
+    named: Named = NOTHING
 
     @property
     def name(self) -> str:
@@ -157,6 +160,7 @@ class _Latest(Struct):
 
     stored: StoredRecord
     said: Quarantined | Decided
+    named: Named = NOTHING
 
 
 async def contents(log: QuarantineLog, *, content_of: Wanted) -> Contents:
@@ -174,26 +178,38 @@ async def contents(log: QuarantineLog, *, content_of: Wanted) -> Contents:
             except Unreadable:
                 unreadable += 1
                 continue
-            if isinstance(said, Quarantined) and not content_of(said):
-                said = replace(said, token=None, record=None)
             place = kept if isinstance(said, Quarantined) else decided
             before = place.get(stored.key)
             if before is None or _is_later(stored, before.stored):
-                bare = replace(stored, value=b"", headers=())
-                place[stored.key] = _Latest(stored=bare, said=said)
+                place[stored.key] = _latest(stored, said, content_of)
     by_age = sorted(kept.values(), key=lambda latest: latest.stored.timestamp_ms)
     entries = [_entry(latest, decided.get(latest.stored.key)) for latest in by_age]
     return Contents(entries=entries, unreadable=unreadable)
+
+
+def _latest(stored: StoredRecord, said: Quarantined | Decided, content_of: Wanted) -> _Latest:
+    bare = replace(stored, value=b"", headers=())
+    if isinstance(said, Decided):
+        return _Latest(stored=bare, said=said)
+    named = named_in(said)
+    if not content_of(said):
+        said = replace(said, token=None, record=None)
+    return _Latest(stored=bare, said=said, named=named)
 
 
 def _entry(latest: _Latest, decided: _Latest | None) -> Entry:
     assert isinstance(latest.said, Quarantined)
     # what was kept again after a decision is open again
     if decided is None or not _is_later(decided.stored, latest.stored):
-        return Entry(kept=latest.said, state="open")
+        return Entry(kept=latest.said, state="open", named=latest.named)
     assert isinstance(decided.said, Decided)
-    state: Decision = decided.said.decision
-    return Entry(kept=latest.said, state=state, decided_at=decided.said.at)
+    return Entry(
+        kept=latest.said,
+        state=decided.said.decision,
+        decided_at=decided.said.at,
+        unverified=decided.said.unverified,
+        named=latest.named,
+    )
 
 
 def _is_later(one: StoredRecord, other: StoredRecord) -> bool:

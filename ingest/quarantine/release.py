@@ -74,12 +74,15 @@ class Releasing:
         prefix: str,
         tenant: str | None = None,
         key_file: KeyFile = NO_KEYS,
+        unverified: bool = False,
     ) -> None:
+        """`unverified` lets go what has no token, so that no signature of it can be checked."""
         self._log = log
         self._verifier = verifier
         self._prefix = prefix
         self._tenant = tenant
         self._key_file = key_file
+        self._unverified = unverified
         self._topics = frozenset(event_topics(prefix))
         self._log_failed = False
 
@@ -102,7 +105,9 @@ class Releasing:
             await self._publish(record)
         except Withheld as refusal:
             return Outcome(key=name, outcome="kept", event_id=event_id, why=str(refusal))
-        failure = await decide(self._log, self._prefix, kept.key, "released")
+        failure = await decide(
+            self._log, self._prefix, kept.key, "released", unverified=kept.token is None
+        )
         if failure is None:
             return Outcome(key=name, outcome="released", event_id=event_id)
         why = f"published, but the decision could not be recorded: {failure}"
@@ -125,6 +130,8 @@ class Releasing:
     def record_of(self, kept: Quarantined) -> Record:
         """The record for the trusted topic. Raises Withheld."""
         if kept.record is not None:
+            if not self._unverified:
+                raise Withheld(_UNVERIFIABLE)
             if kept.record.topic not in self._topics:
                 raise Withheld(f"{kept.record.topic} is no topic of events")
             return kept.record
@@ -162,6 +169,10 @@ class Withheld(Exception):
     """The entry cannot be released; the text says which check it fails."""
 
 
+_UNVERIFIABLE = (
+    "it has no token, so whoever may write to the topic can have put it there:"
+    " look at it with `quarantine show`, and release it with --unverified"
+)
 _HINTS = {
     "tenant_unknown": ": name the tenant with --tenant",
     "key_gone": ": the key that signed it is not in the key set, give it with --key-file",
@@ -185,10 +196,13 @@ async def drop_all(
     return outcomes
 
 
-async def decide(log: QuarantineLog, prefix: str, key: bytes, decision: Decision) -> str | None:
+async def decide(
+    log: QuarantineLog, prefix: str, key: bytes, decision: Decision, *, unverified: bool = False
+) -> str | None:
     """Records a decision; returns why that failed, None if it did not."""
+    at = rfc3339(time.time())
     try:
-        await log.append(decision_record(prefix, key, decision, at=rfc3339(time.time())))
+        await log.append(decision_record(prefix, key, decision, at=at, unverified=unverified))
     except (NotDurable, Overloaded, TopicRefused, RecordTooLarge) as error:
         return str(error) or type(error).__name__
     return None

@@ -2,14 +2,17 @@
 
 from typing import Any
 
+from msgspec.structs import asdict
+
 from ingest.contract.quarantine import Quarantined
 from ingest.errors import Rejection
 from ingest.quarantine.log import Entry
+from ingest.quarantine.named import NOTHING
 from ingest.verifying.token import UnreadableClaims, read_claims, read_token
 
 
 def summary(entry: Entry) -> dict[str, str | None]:
-    """What a list shows of an entry."""
+    """What a list shows of an entry; the ids are those that its token names, unverified."""
     kept = entry.kept
     return {
         "key": entry.name,
@@ -19,7 +22,15 @@ def summary(entry: Entry) -> dict[str, str | None]:
         "received_at": kept.received_at,
         "event_id": kept.event_id,
         "state": entry.state,
+        **asdict(entry.named),
     }
+
+
+def line(entry: Entry) -> str:
+    """The same in one line, in which an id that is not named takes no room."""
+    ids = {name: value for name, value in asdict(entry.named).items() if value is not None}
+    texts = [value or "-" for name, value in summary(entry).items() if name not in asdict(NOTHING)]
+    return "  ".join(texts + [f"{name}={value}" for name, value in ids.items()])
 
 
 def content_of(kept: Quarantined) -> dict[str, Any]:

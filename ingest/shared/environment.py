@@ -3,9 +3,10 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -13,6 +14,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 PREFIX = "FOREBAY_"
 _FILE_SUFFIX = "_FILE"
+# before the host, up to the last @ there, or among the parameters
+_PASSWORD = re.compile(
+    r"([a-z][a-z0-9+.-]*://[^/?#\s:]*:)[^/?#\s]*(?=@)"
+    r"|([?&][^=&#\s]*(?:password|secret|token)[^=&#\s]*=)[^&#\s]*",
+    re.IGNORECASE,
+)
 
 
 def _listed(value: Any) -> Any:
@@ -102,12 +109,26 @@ def typed(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def secret_files(model: type[BaseModel], prefix: str = PREFIX) -> list[Path]:
+    """The files that variables `…_FILE` name as holding secrets."""
+    found: list[Path] = []
+    for name, field in model.model_fields.items():
+        variable = f"{prefix}{name.upper()}"
+        if _is_section(field):
+            found += secret_files(cast(type[BaseModel], field.annotation), f"{variable}__")
+        elif _is_secret(field) and (path := os.environ.get(f"{variable}{_FILE_SUFFIX}")):
+            found.append(Path(path))
+    return found
+
+
 def _shown(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return "hidden"
     if isinstance(value, list | tuple):
         return [_shown(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, str | Path):
+        return _PASSWORD.sub(r"\1\2***", str(value))
+    return value
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

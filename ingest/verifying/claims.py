@@ -27,7 +27,7 @@ def client_id_of(payload: Mapping[str, Any]) -> str | None:
     """The client that a notice is for: the audience, or the authorised party among several."""
     audience = payload.get("aud")
     if isinstance(audience, list):
-        named = [name for name in audience if isinstance(name, str)]
+        named = [name for name in audience if type(name) is str]
         if len(named) != 1:
             party = payload.get("azp")
             return party if isinstance(party, str) and party in named else None
@@ -75,7 +75,7 @@ def check_time(claims: TokenClaims, leeway_s: float) -> None:
 def check_form(claims: TokenClaims) -> None:
     """Raises Unusable where the rest of the way could not tell what the event is."""
     payload = claims.payload
-    if not all(isinstance(payload.get(name, ""), str) for name in ("sub", "jti")):
+    if not all(type(payload.get(name, "")) is str for name in ("sub", "jti")):
         raise Unusable("unreadable_claims", claims)
     if claims.format == "pns":
         notice = payload[lti.NOTICE]

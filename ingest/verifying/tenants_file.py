@@ -81,7 +81,7 @@ def read_tenants(path: Path | None) -> Directory:
         return _directory(_File.model_validate(data))
     except OSError as error:
         raise SettingsError(f"{path}: cannot read the tenants file: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from None
     except ValidationError as error:
         raise SettingsError(problems(error, lambda at: f"{path}: {_place(at)}")) from None

@@ -6,18 +6,16 @@ reason on the list below, which the generated token really gives.
 
 import asyncio
 import json
-import math
 import time
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-import jwt
 from hypothesis import event, given
 from hypothesis import strategies as st
 
 from ingest.contract.envelope import Source
 from ingest.errors import Refusal, Unusable
-from ingest.values import Claims, HugeNumber
+from ingest.values import Claims
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     LIVE_EVENTS_ISSUER,
@@ -32,8 +30,8 @@ from tests.support.builders import (
     tenants,
 )
 from tests.support.keys import base64url
+from tests.support.references import LEEWAY_S, comparable, pyjwt_claims
 
-_LEEWAY_S = 300
 _ISSUERS: dict[Source, str] = {"live-events": LIVE_EVENTS_ISSUER, "pns": PLATFORM}
 _ABSENT = object()
 
@@ -231,7 +229,7 @@ def test_what_we_accept_pyjwt_accepts_and_the_rest_is_on_the_list(case: _Case) -
     if ours is not None:
         event("both accept")
         assert theirs is not None
-        assert _comparable(ours.payload) == _comparable(theirs)
+        assert comparable(ours.payload) == comparable(theirs)
     elif theirs is not None:
         event("only PyJWT accepts")
         assert case.grounds & STRICTER.keys()
@@ -259,7 +257,7 @@ def _our_verdict(case: _Case) -> Claims | None:
             for source, issuer in _ISSUERS.items()
         },
         tenants=tenants(),
-        leeway_s=_LEEWAY_S,
+        leeway_s=LEEWAY_S,
         may_keep_unknown_tenant=lambda at_s, of: True,
         on_ignored_members=lambda count: None,
     )
@@ -271,28 +269,6 @@ def _our_verdict(case: _Case) -> Claims | None:
 
 
 def _pyjwt_verdict(case: _Case) -> dict[str, Any] | None:
-    try:
-        return jwt.decode(
-            # white space around a token is ours to take off, so PyJWT sees it without
-            case.text.strip(" \n"),
-            signing_key().private_key.public_key(),
-            algorithms=["RS256"],
-            issuer=_ISSUERS[case.source],
-            leeway=_LEEWAY_S,
-            options={"verify_aud": False, "verify_iat": False, "require": ["exp"]},
-        )
-    except (jwt.PyJWTError, ValueError, TypeError):
-        return None
-
-
-def _comparable(value: Any) -> Any:
-    """Claims in a form in which NaN equals itself and digits beyond a double are an infinity."""
-    if isinstance(value, dict):
-        return {name: _comparable(child) for name, child in value.items()}
-    if isinstance(value, list):
-        return [_comparable(child) for child in value]
-    if isinstance(value, HugeNumber):
-        return ("float", repr(float(value)))
-    if isinstance(value, float) and not math.isfinite(value):
-        return ("float", repr(value))
-    return (type(value).__name__, value)
+    # white space around a token is ours to take off, so PyJWT sees it without
+    text, key = case.text.strip(" \n"), signing_key().private_key.public_key()
+    return pyjwt_claims(text, key, _ISSUERS[case.source])

@@ -163,7 +163,7 @@ class EventLogReader:
             logfile.check(connection, path, FORMAT)
             connection.text_factory = logfile.decode_text
             return cls(connection)
-        except (sqlite3.Error, LogFileError) as error:
+        except (*logfile.UNREADABLE, LogFileError) as error:
             connection.close()
             raise logfile.unusable(path, FORMAT, error) from error
 

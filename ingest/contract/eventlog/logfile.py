@@ -67,6 +67,11 @@ class LogFileError(Exception):
     """The file is missing, is not what it should be, or is of a later version; the text says."""
 
 
+# SQLite's message quotes a damaged schema, of which Python may not be able to make a text
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a file that is not as we write it may raise at the first statement."""
+
+
 class LogFull(Exception):
     """The file has reached its bound in bytes; nothing was appended."""
 
@@ -103,7 +108,7 @@ def open_for_writing(path: Path, format_: FileFormat) -> sqlite3.Connection:
                 transaction.execute("begin immediate")
                 format_.upgrade(transaction)
                 transaction.execute(f"pragma user_version={format_.version}")
-    except (sqlite3.Error, LogFileError) as error:
+    except (*UNREADABLE, LogFileError) as error:
         connection.close()
         raise unusable(path, format_, error) from error
     return connection

@@ -51,7 +51,7 @@ class SpoolReader:
                 raise LogFileError(f"{path} is of an earlier release: `spool fsck --repair` it")
             connection.text_factory = logfile.decode_text
             return cls(connection, path)
-        except (sqlite3.Error, LogFileError) as error:
+        except (*logfile.UNREADABLE, LogFileError) as error:
             connection.close()
             raise logfile.unusable(path, SPOOL, error) from error
 
@@ -62,7 +62,7 @@ class SpoolReader:
         """
         try:
             found = self._connection.execute("select name from sqlite_schema").fetchall()
-        except sqlite3.Error:
+        except logfile.UNREADABLE:
             self.unreadable += 1
             return
         if ("record",) not in found:
@@ -92,14 +92,14 @@ class SpoolReader:
         )
         try:
             return int(self._connection.execute(statement).fetchone()[0])
-        except sqlite3.Error:
+        except logfile.UNREADABLE:
             return 0
 
     def integrity(self) -> list[str]:
         """What SQLite itself finds wrong with the file; nothing if it is sound."""
         try:
             rows = self._connection.execute("pragma integrity_check(20)").fetchall()
-        except sqlite3.Error as error:
+        except logfile.UNREADABLE as error:
             return [str(error)]
         return [str(text) for (text,) in rows if text != "ok"]
 
@@ -115,7 +115,7 @@ class SpoolReader:
     def _counted(self, count: Callable[[sqlite3.Connection], _Counted]) -> _Counted:
         try:
             return count(self._connection)
-        except sqlite3.Error as error:
+        except logfile.UNREADABLE as error:
             raise LogFileError(f"the spool is damaged ({error}): see `spool fsck`") from error
 
 

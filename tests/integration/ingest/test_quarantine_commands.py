@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import time
 import uuid
 from collections import Counter
@@ -55,11 +56,15 @@ class Desk:
 
     async def run(self, *arguments: str, code: int = 0) -> Any:
         """What `quarantine … --json` prints."""
-        result = await asyncio.to_thread(
-            run, self._scratch, "quarantine", *arguments, "--json", **self._settings
-        )
+        result = await self.run_plainly(*arguments, "--json")
         assert result.returncode == code, result.stderr + result.stdout
         return json.loads(result.stdout)
+
+    async def run_plainly(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`quarantine …` as it ends, well or not."""
+        return await asyncio.to_thread(
+            run, self._scratch, "quarantine", *arguments, **self._settings
+        )
 
     async def states(self) -> dict[str, str]:
         """Every entry's state, by key."""
@@ -180,6 +185,28 @@ async def test_an_event_of_nobody_is_released_to_the_tenant_that_is_named(desk: 
     (released,) = await desk.run("release", key, "--tenant", tenant)
     assert (released["outcome"], released["event_id"]) == ("released", key)
     assert (await desk.published())[key] == 1
+
+
+async def test_events_of_nobody_leave_by_the_subscription_that_they_name(desk: Desk) -> None:
+    keys: dict[str, str] = {}
+    for number, subscription in enumerate(("ours-9", "of-another-school"), start=60):
+        claims = desk.site.canvas.school.live_event(number, name=NAME, stream="late").claims
+        metadata = {n: v for n, v in claims["metadata"].items() if not n.startswith("root_account")}
+        token = desk.site.live_event(
+            number, name=NAME, metadata=metadata, subscription={"id": subscription}
+        )
+        keys[subscription] = (await desk.site.post(LIVE, token)).json()["event_id"]
+    ours, others = keys["ours-9"], keys["of-another-school"]
+    listed = {row["key"]: row["subscription_id"] for row in await desk.run("list")}
+    assert (listed[ours], listed[others]) == ("ours-9", "of-another-school")
+    every = ("--reason", "tenant_unknown", "--all", "--tenant", desk.site.canvas.school.name)
+    refused = await desk.run_plainly("release", *every)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    (released,) = await desk.run("release", *every, "--subscription", "ours-9")
+    assert (released["outcome"], released["key"]) == ("released", ours)
+    assert (await desk.published())[ours] == 1
+    assert (await desk.published())[others] == 0
+    assert (await desk.states())[others] == "open"
 
 
 async def test_a_token_whose_key_is_gone_is_released_by_that_key_alone(

@@ -29,6 +29,14 @@ def show(**environment: str) -> Mapping[str, object]:
     return shown
 
 
+def test_a_password_in_a_url_is_not_shown() -> None:
+    url = "https://reader:open-sesame-5551@keys.example.edu"
+    for form in ((), ("--json",)):
+        result = invoke("config", "show", *form, FOREBAY_KAFKA__SASL_USERNAME=url)
+        assert "https://reader:***@keys.example.edu" in result.stdout
+        assert "open-sesame" not in result.output
+
+
 def test_defaults_need_no_environment() -> None:
     shown = show()
     assert shown["FOREBAY_STORE__URL"] == "duckdb:///data/forebay.duckdb"

@@ -104,6 +104,16 @@ def test_decision_is_read_back_under_the_key_of_what_it_is_about(decision: Decis
     )
 
 
+def test_decision_says_where_nothing_could_be_verified_and_older_ones_say_nothing() -> None:
+    at = "2026-09-22T00:00:00.000Z"
+    record = decision_record(_PREFIX, b"k", "released", at=at, unverified=True)
+    assert orjson.loads(record.value) == {"decision": "released", "at": at, "unverified": True}
+    decided = Decided(key=b"k", decision="released", at=at, unverified=True)
+    assert read_quarantine(_stored(record)) == decided
+    record = decision_record(_PREFIX, b"k", "released", at=at)
+    assert orjson.loads(record.value) == {"decision": "released", "at": at}
+
+
 @pytest.mark.parametrize(
     "value",
     [

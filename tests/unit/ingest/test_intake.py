@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections import defaultdict
 from typing import Any, cast
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 
 from ingest import intake as intake_module
 from ingest.contract.codec import decode
-from ingest.contract.envelope import SOURCES, Source
+from ingest.contract.envelope import SOURCES, Envelope, Source
 from ingest.contract.record import Record
 from ingest.errors import (
     BadSignature,
@@ -29,6 +30,7 @@ from ingest.errors import (
     Unusable,
 )
 from ingest.intake import Intake
+from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
@@ -584,3 +586,22 @@ async def test_clocks_are_compared_by_what_is_signed_and_new() -> None:
         trip.verifier.answer = Unusable("expired", answer) if n % 2 else answer
         await trip.intake.accept(request(_TOKEN))
     assert trip.value("forebay_clock_skew_seconds", issuer=LIVE_EVENTS_ISSUER) == -600
+
+
+async def test_others_go_on_while_a_huge_event_is_normalised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    another_came = threading.Event()
+
+    def slow(claims: Claims) -> Envelope:
+        assert another_came.wait(timeout=20), "the event loop was held meanwhile"
+        return normalise(claims)
+
+    monkeypatch.setattr(intake_module, "normalise", slow)
+    trip = _Trip(live_event())
+    huge = asyncio.create_task(trip.intake.accept(request(_TOKEN + b"A" * 300_000)))
+    await asyncio.sleep(0)
+    another_came.set()
+    receipt = await huge
+    assert receipt.outcome == "published"
+    assert trip.ledger()["live-events"] == (1, 1)

@@ -59,6 +59,14 @@ def test_settings_are_shown_as_json_without_secrets() -> None:
     assert "open-sesame" not in result.output
 
 
+def test_a_password_in_a_url_is_not_shown() -> None:
+    url = "https://reader:open-sesame-5551@keys.example.edu/jwks"
+    for form in ((), ("--json",)):
+        result = _run("config", "show", *form, FOREBAY_LIVE_EVENTS__JWKS_URL=url)
+        assert "https://reader:***@keys.example.edu/jwks" in result.stdout
+        assert "open-sesame" not in result.output
+
+
 @pytest.mark.parametrize(
     "command",
     [["serve"], ["config", "show"], ["config", "check"], ["topics", "list"], ["topics", "apply"]],

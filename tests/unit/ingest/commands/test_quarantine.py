@@ -96,7 +96,51 @@ def test_list_shows_what_is_open_and_counts_by_reason(three: Path) -> None:
         "received_at": rfc3339(builders.NOW_S),
         "event_id": "aa1",
         "state": "open",
+        "root_account_uuid": builders.ROOT_ACCOUNT,
+        "subscription_id": builders.SUBSCRIPTION,
+        "issuer": None,
+        "client_id": None,
+        "deployment_id": None,
     }
+
+
+def test_list_shows_the_ids_that_a_token_names(tmp_path: Path) -> None:
+    of_nobody = builders.live_event_claims(metadata={"event_name": "logged_in"})
+    _write(
+        tmp_path,
+        kept_record(builders.token(of_nobody), "tenant_unknown", event_id="live"),
+        kept_record(builders.token(builders.notice_claims()), "expired", source="pns"),
+        kept_record(b"no token", "unreadable_claims"),
+    )
+    live, notice, unreadable = _run(tmp_path, "list").stdout.splitlines()
+    assert live.endswith(f"  subscription_id={builders.SUBSCRIPTION}")
+    named = f"issuer={builders.PLATFORM}  client_id={builders.CLIENT}"
+    assert notice.endswith(f"  {named}  deployment_id={builders.DEPLOYMENT}")
+    assert "=" not in unreadable
+    rows = json.loads(_run(tmp_path, "list", "--json").stdout)
+    assert [row["subscription_id"] for row in rows] == [builders.SUBSCRIPTION, None, None]
+    assert [row["client_id"] for row in rows] == [None, builders.CLIENT, None]
+
+
+def test_events_of_unknown_tenants_are_not_released_all_at_once(three: Path) -> None:
+    command = ["release", "--reason", "tenant_unknown", "--all"]
+    assert "--subscription ID, or name single keys" in _one_line(_run(three, *command))
+    assert _run(three, *command, "--subscription", "other", "--json").exit_code == 0
+    assert "narrows --all" in _one_line(_run(three, "release", "aa1", "--subscription", "s"))
+
+
+def test_a_planted_record_is_released_only_as_unverified_and_that_is_kept(tmp_path: Path) -> None:
+    record = encode(builders.envelope(), prefix=PREFIX)
+    planted = quarantine_record(PREFIX, record, reason="too_large_for_topic", source="live-events")
+    _write(tmp_path, planted)
+    every = ["--reason", "too_large_for_topic", "--all"]
+    for chosen in ([planted.key.decode()], every):
+        (kept,) = json.loads(_run(tmp_path, "release", *chosen, "--json").stdout)
+        assert (kept["outcome"], "--unverified" in kept["why"]) == ("kept", True)
+    released = _run(tmp_path, "release", planted.key.decode(), "--unverified", "--json")
+    assert (released.exit_code, json.loads(released.stdout)[0]["outcome"]) == (0, "released")
+    shown = json.loads(_run(tmp_path, "show", planted.key.decode(), "--json").stdout)
+    assert (shown["state"], shown["unverified"]) == ("released", True)
 
 
 def test_list_narrows_by_reason_and_widens_to_all(three: Path) -> None:

@@ -11,7 +11,16 @@ from structlog.testing import capture_logs
 
 from ingest.normalising import normalise
 from ingest.observing import drift_store
-from ingest.observing.drift import MAX_NAMES, OTHER, Drift, Sighting, Unknown, bounded, shape_of
+from ingest.observing.drift import (
+    MAX_NAMES,
+    OTHER,
+    Drift,
+    Sighting,
+    Unknown,
+    bounded,
+    kinds,
+    shape_of,
+)
 from ingest.observing.drift_store import DriftStore, add, read
 from ingest.observing.metrics import Metrics
 from tests.contract.golden import RECEIVED_AT, examples, verified
@@ -123,8 +132,18 @@ def test_long_names_are_cut() -> None:
 
 def test_bound_holds_for_each_kind_of_its_own() -> None:
     fields = {Unknown("pns", "t", f"body.{n}"): 1 for n in range(MAX_NAMES)}
-    assert bounded(fields, Unknown("pns", "new")) == Unknown("pns", "new")
-    assert bounded(fields, Unknown("pns", "t", "body.new")) == Unknown("pns", "", OTHER)
+    named = kinds(fields)
+    assert bounded(fields, named, Unknown("pns", "new")) == Unknown("pns", "new")
+    assert bounded(fields, named, Unknown("pns", "t", "body.new")) == Unknown("pns", "", OTHER)
+
+
+def test_all_unknown_fields_of_one_event_are_counted_however_many() -> None:
+    drift = Drift()
+    for _ in range(2):
+        drift.see(_at(1, **{f"field_{n}": n for n in range(5_000)}))
+    seen = drift.seen()
+    assert sum(sighting.count for sighting in seen.values()) == 10_000
+    assert len(seen) == MAX_NAMES + 1
 
 
 def test_metrics_show_counts_by_name() -> None:

@@ -59,6 +59,7 @@ async def _released(
     verifier: Verifier | None = None,
     tenant: str | None = None,
     key_file: KeyFile = NO_KEYS,
+    unverified: bool = False,
 ) -> list[tuple[str, str | None]]:
     """Outcome and reason of each open entry."""
     found = await contents(log, content_of=lambda kept: True)
@@ -68,6 +69,7 @@ async def _released(
         prefix=PREFIX,
         tenant=tenant,
         key_file=key_file,
+        unverified=unverified,
     )
     opened = [entry.kept for entry in found.entries if entry.state == "open"]
     return [(o.outcome, o.why) for o in await releasing.release(opened)]
@@ -271,11 +273,24 @@ async def test_finished_record_is_published_as_it_is_but_only_to_topics_of_event
             for each in (record, foreign)
         )
     )
-    assert await _released(log) == [
+    assert await _released(log, unverified=True) == [
         ("released", None),
         ("kept", "payroll is no topic of events"),
     ]
     assert _published(log) == [record]
+
+
+async def test_what_has_no_token_goes_only_unverified_and_the_decision_says_so() -> None:
+    record = encode(builders.envelope(), prefix=PREFIX)
+    planted = quarantine_record(PREFIX, record, reason="too_large_for_topic", source="live-events")
+    log = MemoryLog(planted, expired_record())
+    (stays, goes) = await _released(log)
+    assert (stays[0], "--unverified" in str(stays[1]), goes) == ("kept", True, ("released", None))
+    assert await _released(log, unverified=True) == [("released", None)]
+    decisions = [
+        read_quarantine(stored_record(r, offset=9)) for r in log.appended if r.topic == TOPIC
+    ]
+    assert [d.unverified for d in decisions if isinstance(d, Decided)] == [False, True]
 
 
 async def test_no_decision_without_an_acknowledgement_and_no_flood_of_tries() -> None:

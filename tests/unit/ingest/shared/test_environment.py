@@ -14,6 +14,7 @@ from ingest.shared.environment import (
     load,
     variables,
 )
+from tests.support.each import each_case
 
 _SECRET = "open-sesame-5551"
 
@@ -22,6 +23,7 @@ class _Tap(Section):
     flow: int = 3
     valve_file: Path | None = None
     code: SecretStr | None = None
+    pipe: str = ""
 
 
 class _Settings(EnvironmentSettings):
@@ -176,3 +178,22 @@ def test_settings_are_frozen() -> None:
         settings.basin = Path("x")
     with pytest.raises(ValidationError):
         settings.tap.flow = 4
+
+
+def test_passwords_inside_urls_are_not_shown(env: pytest.MonkeyPatch) -> None:
+    urls = {
+        f"https://reader:{_SECRET}@keys.example.edu/jwks": "https://reader:***@keys.example.edu/jwks",
+        f"postgresql://reader:a@{_SECRET}@db:5432/x": "postgresql://reader:***@db:5432/x",
+        f"redis://:{_SECRET}@cache": "redis://:***@cache",
+        f"https://db.example.edu/?user=a&Password={_SECRET}&x=1": (
+            "https://db.example.edu/?user=a&Password=***&x=1"
+        ),
+        "https://keys.example.edu:8443/jwks?at=a@b": "https://keys.example.edu:8443/jwks?at=a@b",
+        "duckdb:////srv/a@b:c/forebay.duckdb": "duckdb:////srv/a@b:c/forebay.duckdb",
+        "127.0.0.1:9092,127.0.0.2:9092": "127.0.0.1:9092,127.0.0.2:9092",
+    }
+    with each_case() as case:
+        for url, shown in urls.items():
+            with case(url):
+                env.setenv("FOREBAY_TAP__PIPE", url)
+                assert variables(load(_Settings))["FOREBAY_TAP__PIPE"] == shown

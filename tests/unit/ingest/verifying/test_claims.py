@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ingest.errors import Malformed, Unusable
-from ingest.values import Claims, Format
+from ingest.values import Claims, Format, HugeNumber
 from ingest.verifying.claims import (
     check_form,
     check_is_notice,
@@ -239,3 +239,15 @@ def test_claims_of_which_no_event_can_be_told_are_unusable(claims: Claims, reaso
 )
 def test_claims_with_the_least_that_is_safe_to_require_pass(claims: Claims) -> None:
     check_form(claims)
+
+
+def test_digits_of_a_number_beyond_any_double_are_no_text() -> None:
+    huge = HugeNumber("1e999")
+    for name in ("sub", "jti"):
+        with pytest.raises(Unusable):
+            check_form(live_event(live_event_claims(**{name: huge}), irregular=True))
+    with pytest.raises(Unusable):
+        check_form(live_event(live_event_claims(metadata=live_event_metadata(event_name=huge))))
+    assert client_id_of({"aud": huge}) is None
+    assert client_id_of({"aud": [huge]}) is None
+    assert subscription_id_of({"subscription": {"id": huge}}) is None

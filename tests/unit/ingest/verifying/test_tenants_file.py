@@ -160,3 +160,14 @@ def test_keys_come_over_https_or_from_this_machine(url: str) -> None:
 def test_keys_come_from_nowhere_else(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - a split URL has its own texts
         key_set_url(url)
+
+
+def test_nesting_deeper_than_any_parser_goes_is_one_line(tmp_path: Path) -> None:
+    assert _error(tmp_path, f"a = {'[' * 2_000}").startswith("not TOML: ")
+
+
+def test_a_url_that_is_none_is_refused_without_being_quoted() -> None:
+    for url in ("https://reader:open-sesame@\u2100.example", "https://reader:open-sesame@[::1"):
+        with pytest.raises(ValueError, match="must be an https:// URL") as caught:
+            key_set_url(url)
+        assert "sesame" not in str(caught.value)

@@ -2,14 +2,22 @@
 
 import json
 import math
+import tracemalloc
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ingest.errors import AlgorithmNotAllowed, Malformed, Refusal, Unsigned
 from ingest.values import HugeNumber
-from ingest.verifying.token import UnreadableClaims, bare, read_claims, read_token
+from ingest.verifying.token import (
+    MAX_CONTAINERS,
+    UnreadableClaims,
+    bare,
+    read_claims,
+    read_token,
+)
 from tests.support.builders import live_event_claims, signing_key, token
 from tests.support.keys import base64url
 
@@ -92,6 +100,39 @@ def test_what_is_no_token_is_malformed(raw: bytes) -> None:
 def test_json_in_place_of_a_token_is_unsigned(raw: bytes) -> None:
     with pytest.raises(Unsigned):
         read_token(raw)
+
+
+def _most_bytes(call: Callable[[], object]) -> int:
+    """Memory that the call takes at most."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_strangers_json_is_not_made_into_values() -> None:
+    raw = b"[" + b"[]," * 100_000 + b"[]]"
+
+    def read() -> None:
+        with pytest.raises(Unsigned):
+            read_token(raw)
+
+    assert _most_bytes(read) < 4 * len(raw)
+
+
+def test_more_objects_and_arrays_than_fit_an_event_are_not_made_into_values() -> None:
+    def claims(count: int) -> bytes:
+        return b'{"x":[' + b",".join([b"[]"] * (count - 2)) + b"]}"
+
+    def read() -> None:
+        with pytest.raises(UnreadableClaims):
+            read_claims(too_many)
+
+    assert read_claims(claims(MAX_CONTAINERS))
+    too_many = claims(10 * MAX_CONTAINERS)
+    assert _most_bytes(read) < len(too_many)
 
 
 @pytest.mark.parametrize("segment", [0, 1, 2])

@@ -16,6 +16,7 @@ from ingest.contract.eventlog import logfile
 from ingest.contract.eventlog.logfile import APPEND_LIMIT, LogFileError
 from ingest.spool.files.directory import Opening, SpoolDirectory
 from ingest.spool.files.format import SPOOL
+from ingest.spool.files.reader import SpoolReader
 from ingest.spool.files.reserve import RESERVE_NAME
 from ingest.spool.files.rows import Contents, NewRecord
 from ingest.spool.files.store import FILE_NAME, SpoolFile
@@ -471,3 +472,19 @@ def test_damaged_file_of_the_first_version_is_read_too(place: Path) -> None:
         assert opening.unreadable == 0
         _check_upgraded(directory)
     assert len(_damaged(place)) == 1
+
+
+def test_schema_that_is_no_text_any_more_is_damage_like_any_other(place: Path) -> None:
+    path = _filled(place)
+    sound = path.read_bytes()
+    damaged = sound.replace(b"CREATE TABLE token", b"CREATE T\x8fBLE token")
+    assert damaged != sound
+    path.write_bytes(damaged)
+    with closing(SpoolReader.open(path)) as reader:
+        assert (list(reader.items()), reader.unreadable, reader.moved()) == ([], 1, 0)
+        with pytest.raises(LogFileError):
+            reader.contents()
+        (flaw,) = reader.integrity()
+        assert flaw
+    with _read_through(place) as (directory, _):
+        assert _numbers(directory) == list(range(_MANY - 1))
