@@ -29,6 +29,8 @@ _ACCEPTS_AT_ONCE = 64
 _NO_DESCRIPTOR_PAUSE_S = 0.05
 _COMPLAIN_EVERY_S = 60.0
 _TLS_SHUTDOWN_S = 2.0
+# an unfinished one takes ten times the memory of a plain connection, and costs a stranger nothing
+_HANDSHAKES_SHARE = 10
 _LINGERING_S = 2.0
 _KEEPALIVE_S = 15.0
 # a proxy keeps connections for a minute, and what it sends on one that we are closing is lost
@@ -78,6 +80,7 @@ class Server(web.Server):
             max_headers=_MAX_HEADERS,
             read_bufsize=_READ_AHEAD_BYTES,
         )
+        self.max_connections = limits.max_connections
         self._metrics = metrics
         self._limits = limits
         self._proxies = Proxies(limits.trusted_proxies)
@@ -121,6 +124,7 @@ class _Accepting:
         self._handshake = handshake
         self._loop = asyncio.get_running_loop()
         self._opening: dict[asyncio.Task[None], Connection] = {}
+        self._max_opening = max(_ACCEPTS_AT_ONCE, server.max_connections // _HANDSHAKES_SHARE)
         self._again: asyncio.TimerHandle | None = None
         self._complained_at = float("-inf")
 
@@ -158,7 +162,15 @@ class _Accepting:
             connection.handshake = accepted
             task = self._loop.create_task(self._open(connection, accepted))
             self._opening[task] = connection
-            task.add_done_callback(self._opening.__delitem__)
+            task.add_done_callback(lambda task: self._opening.pop(task, None))
+            if len(self._opening) > self._max_opening:
+                self._end_oldest()
+
+    def _end_oldest(self) -> None:
+        connection = self._opening.pop(next(iter(self._opening)))
+        self._metrics.aborted("tls_handshake")
+        self._server.open.discard(connection)
+        connection.evict()
 
     async def _open(self, connection: Connection, accepted: socket.socket) -> None:
         try:

@@ -60,17 +60,8 @@ async def test_connections_are_capped_by_the_descriptors_there_are(tmp_path: Pat
 
 
 async def test_unfinished_handshakes_count_and_make_room(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("receiver.example.edu")
-    issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    settings = {
-        "FOREBAY_HTTP__TLS_CERT_FILE": str(tmp_path / "cert.pem"),
-        "FOREBAY_HTTP__TLS_KEY_FILE": str(tmp_path / "key.pem"),
-        "FOREBAY_HTTP__MAX_CONNECTIONS": "20",
-    }
+    client, settings = _tls(tmp_path)
+    settings["FOREBAY_HTTP__MAX_CONNECTIONS"] = "20"
     async with (
         running_site(tmp_path / "site", settings=settings) as site,
         contextlib.AsyncExitStack() as on,
@@ -90,6 +81,36 @@ async def test_unfinished_handshakes_count_and_make_room(tmp_path: Path) -> None
         await on.aclose()
         await eventually(lambda: _is_accepted(site, 0))
         assert await _descriptors(site) <= before
+
+
+async def test_unfinished_handshakes_take_a_share_of_the_connections(tmp_path: Path) -> None:
+    client, settings = _tls(tmp_path)
+    settings["FOREBAY_HTTP__MAX_CONNECTIONS"] = "700"
+    async with (
+        running_site(tmp_path / "site", settings=settings) as site,
+        contextlib.AsyncExitStack() as on,
+    ):
+        for _ in range(100):
+            await on.enter_async_context(connected(site.port))
+        await eventually(lambda: _is_accepted(site, 70))
+        scrape = await site.metrics()
+        assert scrape.value("forebay_requests_aborted_total", reason="tls_handshake") >= 30
+        async with _over_tls(site, client) as kept:
+            assert await _status(kept, LIVE, site.live_event(1)) == 202
+
+
+def _tls(directory: Path) -> tuple[ssl.SSLContext, dict[str, str]]:
+    """A client, and settings of a receiver that it trusts."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("receiver.example.edu")
+    issued.private_key_pem.write_to_path(str(directory / "key.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(directory / "cert.pem"))
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return client, {
+        "FOREBAY_HTTP__TLS_CERT_FILE": str(directory / "cert.pem"),
+        "FOREBAY_HTTP__TLS_KEY_FILE": str(directory / "key.pem"),
+    }
 
 
 async def _is_accepted(site: Site, count: int) -> bool:
