@@ -80,8 +80,16 @@ class DiskFull(NoRoom):
     """The disk has no room for it."""
 
 
+class NoKeys(NotDurable):
+    """Its key is not at hand while keys can be had: anybody may have made it."""
+
+
 class Overloaded(Unavailable):
     reason, status, title = "overloaded", 503, "Too much is under way"
+
+
+class TooManyWaitForKeys(Overloaded):
+    """The same, for one more token than may wait for keys."""
 
 
 REFUSALS: tuple[type[Refusal], ...] = (
@@ -103,7 +111,15 @@ REFUSALS: tuple[type[Refusal], ...] = (
 
 
 class Uncheckable(Exception):
-    """The keys that would prove it cannot be had now; the tenant that it names is one of ours."""
+    """The keys that would prove it cannot be had now; `tenant`, which it names, is one of ours.
+
+    `keys_fail` tells an outage of the key source from a crowd that waits for it.
+    """
+
+    def __init__(self, why: str = "", *, tenant: str = "", keys_fail: bool = True) -> None:
+        super().__init__(why)
+        self.tenant = tenant
+        self.keys_fail = keys_fail
 
 
 class Unusable(Exception):

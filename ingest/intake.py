@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from typing import cast
 
 import structlog
 
@@ -11,14 +12,16 @@ from ingest.contract.moments import rfc3339
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_RECORD_BYTES
-from ingest.errors import RecordTooLarge, Refusal, TooLarge, Uncheckable, Unusable
+from ingest.errors import NotDurable, RecordTooLarge, Refusal, TooLarge, Uncheckable, Unusable
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
 from ingest.publishing.publisher import Landed, Publisher
-from ingest.spool.deferred import Deferred
-from ingest.values import Claims, EventState, Receipt, SignedRequest
+from ingest.publishing.recent_ids import RecentIds
+from ingest.spool.deferred import Deferred, Together
+from ingest.storage.token_bucket import TokenBucket
+from ingest.values import Claims, EventState, Outcome, Receipt, SignedRequest
 from ingest.verifying.token import bare
 from ingest.verifying.verifier import Verifier
 
@@ -26,7 +29,11 @@ log = structlog.get_logger(__name__)
 
 
 class Intake:
-    """Takes events in. Answers with a receipt once the event is durable, or raises a Refusal."""
+    """Takes events in. Answers with a receipt once the event is durable, or raises a Refusal.
+
+    `quarantine_room` has the bytes that quarantine may take now. Notices may take more, for Canvas
+    sends them once.
+    """
 
     def __init__(
         self,
@@ -37,6 +44,7 @@ class Intake:
         metrics: Metrics,
         topic_prefix: str,
         drift: Drift,
+        quarantine_room: TokenBucket,
     ) -> None:
         self._verifier = verifier
         self._publisher = publisher
@@ -44,17 +52,21 @@ class Intake:
         self._metrics = metrics
         self._prefix = topic_prefix
         self._drift = drift
+        self._quarantine_room = quarantine_room
+        self._recent = RecentIds()
 
-    async def accept(self, request: SignedRequest) -> Receipt:
-        """One event, from its token to its receipt."""
+    async def accept(self, request: SignedRequest, together: Together | None = None) -> Receipt:
+        """One event, from its token to its receipt. `together` is of those of one request."""
         began = time.perf_counter()
         with self._metrics.enter(request.source) as entry:
             try:
                 claims = await self._verifier.verify(request)
                 receipt = await self._deliver(claims, request)
-            except Uncheckable:
-                receipt = await self._deferred.keep(request)
+            except Uncheckable as why:
+                receipt = await self._deferred.keep(request, why, together or Together())
             except Unusable as flaw:
+                if isinstance(flaw.claims, Claims):  # what a wrong clock makes expired, too
+                    self._metrics.clock_skew.saw(flaw.claims)
                 receipt = await self._quarantine(request, flaw)
             self._metrics.durable(request.source, time.perf_counter() - began)
             return entry.accepted(receipt)
@@ -81,6 +93,10 @@ class Intake:
     async def _deliver(self, claims: Claims, request: SignedRequest) -> Receipt:
         """Raises Unusable where its topic will never take the event."""
         envelope = normalise(claims)
+        if before := self._recent.outcome_of(envelope.event_id):
+            outcome = cast(Outcome, before)
+            return Receipt(outcome=outcome, event_id=envelope.event_id, repeat=True)
+        self._metrics.clock_skew.saw(claims)
         record = encode(envelope, prefix=self._prefix, traceparent=request.traceparent)
         try:
             landed = await self._publish(record, claims.source)
@@ -88,12 +104,14 @@ class Intake:
             raise Unusable("too_large_for_topic", claims) from None
         self._drift.see(envelope)
         self._metrics.seen(claims.tenant, claims.source, claims.received_at)
+        self._recent.add(envelope.event_id, "spooled" if landed == "spool" else "published")
         if landed == "spool":
             return Receipt(outcome="spooled", event_id=envelope.event_id, held_in="spool")
         return Receipt(outcome="published", event_id=envelope.event_id)
 
     async def _quarantine(self, request: SignedRequest, flaw: Unusable) -> Receipt:
-        """Raises TooLarge where not even quarantine will ever take it."""
+        """Raises TooLarge where not even quarantine will ever take it, NotDurable where it has had
+        its bytes for now."""
         claims = flaw.claims
         known_id = event_id(claims) if claims is not None else None
         record = quarantine_record(
@@ -105,8 +123,29 @@ class Intake:
             event_id=known_id,
             tenant=claims.tenant if isinstance(claims, Claims) else None,
         )
+        # under another reason it is kept again: an operator releases it by the reason
+        recent_id = f"{flaw.reason} {record.key.decode()}"
+        held_in: EventState | None = None
+        repeat = self._recent.outcome_of(recent_id) is not None
+        if not repeat:
+            landed = await self._publish_quarantined(record, request.source, flaw)
+            held_in = "spool" if landed == "spool" else None
+            self._recent.add(recent_id, "quarantined")
+        return Receipt(
+            outcome="quarantined",
+            event_id=known_id,
+            reason=flaw.reason,
+            held_in=held_in,
+            repeat=repeat,
+        )
+
+    async def _publish_quarantined(self, record: Record, source: Source, flaw: Unusable) -> Landed:
+        if source == "pns":
+            self._quarantine_room.take_regardless(record.size_bytes)
+        elif not self._quarantine_room.take(record.size_bytes):
+            raise NotDurable("quarantine has had its bytes for now")
         try:
-            landed = await self._publish(record, request.source)
+            return await self._publish(record, source)
         except RecordTooLarge:
             log.error(
                 "authentic event refused, too large for quarantine:"
@@ -116,10 +155,6 @@ class Intake:
                 size_bytes=record.size_bytes,
             )
             raise TooLarge("for quarantine") from None
-        held_in: EventState | None = "spool" if landed == "spool" else None
-        return Receipt(
-            outcome="quarantined", event_id=known_id, reason=flaw.reason, held_in=held_in
-        )
 
     async def _publish(self, record: Record, source: Source) -> Landed:
         """Where the record is, once it is durable. Raises RecordTooLarge before any log is asked

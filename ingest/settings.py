@@ -55,12 +55,14 @@ class VerifySettings(Section):
 
     leeway_s: float = Field(default=300, ge=0)
     keys_refresh_s: float = Field(default=600, ge=1)
+    keys_max_age_s: float = Field(default=7 * 24 * 3600, gt=0)
 
 
 class QuarantineSettings(Section):
     """What may be kept in quarantine."""
 
     tenant_unknown_per_hour: int = Field(default=1_000, ge=0)
+    max_bytes_per_hour: int = Field(default=64 * 1024**2, ge=4 * 1024**2)
 
 
 class SpoolSettings(Section):

@@ -60,9 +60,11 @@ class Receipt(Struct, frozen=True, kw_only=True):
     """The event is durable. `event_id` is None while nobody can tell it yet.
 
     `held_in` names the state where it waits for the rest of its way; None if that is behind it.
+    `repeat` says that it was durable before, and nothing was done for it this time.
     """
 
     outcome: Outcome
     event_id: str | None
     reason: str | None = None
     held_in: EventState | None = None
+    repeat: bool = False

@@ -27,8 +27,10 @@ from ingest.spool.deferred import Deferred
 from ingest.spool.files.directory import SpoolDirectory
 from ingest.spool.limits import SpoolLimits
 from ingest.spool.spool import Spool
+from ingest.storage.token_bucket import TokenBucket
 from ingest.verify_deferred import DeferredVerification
-from ingest.verifying.jwks import KeySource, client_session
+from ingest.verifying.jwks import ClientSession, KeySource, client_session
+from ingest.verifying.kept_keys import KeptKeys
 from ingest.verifying.tenants import HourlyAllowance
 from ingest.verifying.tenants_file import Directory
 from ingest.verifying.verifier import Verifier
@@ -66,7 +68,7 @@ async def assembled(settings: Settings, directory: Directory) -> AsyncIterator[P
         stack.push_async_callback(spool.close)
         log = _open_log(settings)
         stack.push_async_callback(log.close)
-        keys = await stack.enter_async_context(key_sources(settings, directory))
+        keys = await stack.enter_async_context(key_sources(settings, directory, metrics))
         drift = Drift()
         store = _drift_store(settings, metrics, drift)
         stack.push_async_callback(store.close)
@@ -115,8 +117,13 @@ def _open_log(settings: Settings) -> KafkaLog | EmbeddedLog:
 
 
 @contextlib.asynccontextmanager
-async def key_sources(settings: Settings, directory: Directory) -> AsyncIterator[KeysByEndpoint]:
-    """The key sources of every issuer that an endpoint takes, while the block runs."""
+async def key_sources(
+    settings: Settings, directory: Directory, metrics: Metrics | None = None
+) -> AsyncIterator[KeysByEndpoint]:
+    """The key sources of every issuer that an endpoint takes, while the block runs.
+
+    With `metrics`, which count failures of it, they begin with what the last process had fetched.
+    """
     live = settings.live_events
     urls: Mapping[Source, Mapping[str, str]] = {
         "live-events": {live.issuer: live.jwks_url},
@@ -124,7 +131,7 @@ async def key_sources(settings: Settings, directory: Directory) -> AsyncIterator
     }
     async with client_session() as session:
         keys = {
-            source: {i: KeySource(issuer=i, url=url, session=session) for i, url in of.items()}
+            source: {i: _key_source(settings, session, i, url, metrics) for i, url in of.items()}
             for source, of in urls.items()
         }
         try:
@@ -134,12 +141,29 @@ async def key_sources(settings: Settings, directory: Directory) -> AsyncIterator
                 key_source.close()
 
 
+def _key_source(
+    settings: Settings, session: ClientSession, issuer: str, url: str, metrics: Metrics | None
+) -> KeySource:
+    kept = None
+    if metrics is not None:
+        kept = KeptKeys.of(settings.data_dir, issuer, url, failed=metrics.state_file_failed)
+    source = KeySource(
+        issuer=issuer,
+        url=url,
+        session=session,
+        max_age_s=settings.verify.keys_max_age_s,
+        kept=kept,
+    )
+    source.recall()
+    return source
+
+
 def verifier(
     settings: Settings,
     directory: Directory,
     keys: KeysByEndpoint,
     *,
-    may_keep_unknown_tenant: Callable[[float], bool],
+    may_keep_unknown_tenant: Callable[[float, str | None], bool],
     on_ignored_members: Callable[[int], None] = lambda count: None,
 ) -> Verifier:
     """A verifier for the tenants of the directory, with these keys."""
@@ -223,8 +247,21 @@ def _intake(
             on_ignored_members=metrics.ignored_members,
         ),
         publisher=publisher,
-        deferred=Deferred(spool),
+        deferred=Deferred(spool, max_bytes=settings.spool.deferred_max_bytes),
         metrics=metrics,
         topic_prefix=settings.topics.prefix,
         drift=drift,
+        quarantine_room=_quarantine_room(settings),
     )
+
+
+def _quarantine_room(settings: Settings) -> TokenBucket:
+    """What quarantine may take. It leaves at least half of the embedded log to events: at once an
+    eighth of the log at most, and three eighths over the time that records stay in it."""
+    burst = settings.quarantine.max_bytes_per_hour
+    per_s = burst / 3600
+    if settings.kafka.bootstrap_servers is None:
+        log = settings.eventlog
+        burst = min(burst, log.max_bytes // 8)
+        per_s = min(per_s, log.max_bytes * 3 / 8 / (log.retention_hours * 3600))
+    return TokenBucket(burst=burst, per_s=per_s)

@@ -52,7 +52,7 @@ async def verifier_for(
             if source == "live-events" or issuer in directory.pinned_platforms
         ]
         await asyncio.gather(*map(_fetch, asked))
-        yield verifier(settings, directory, keys, may_keep_unknown_tenant=lambda now_s: True)
+        yield verifier(settings, directory, keys, may_keep_unknown_tenant=lambda now_s, of: True)
 
 
 async def _fetch(keys: KeySource) -> None:

@@ -21,6 +21,7 @@ from ingest.http.body import BodyCut, read_body, read_notices
 from ingest.intake import Intake
 from ingest.observing.metrics import Metrics
 from ingest.shared.logs import place_of
+from ingest.spool.deferred import Together
 from ingest.values import SignedRequest
 
 log = structlog.get_logger(__name__)
@@ -146,13 +147,14 @@ class Receiver:
             tokens = read_notices(body)
         except Refusal as refusal:
             raise self._intake.refuse("pns", refusal) from None
+        together = Together()
         judged = await asyncio.gather(
-            *(self._judge(token, received_at, traceparent) for token in tokens)
+            *(self._judge(token, received_at, traceparent, together) for token in tokens)
         )
         return notices_answer(judged)
 
     async def _judge(
-        self, token: bytes | None, received_at: float, traceparent: str | None
+        self, token: bytes | None, received_at: float, traceparent: str | None, together: Together
     ) -> Judged:
         if token is None:
             return self._intake.refuse("pns", Malformed("a notice without a token"))
@@ -160,7 +162,8 @@ class Receiver:
             return await self._intake.accept(
                 SignedRequest(
                     token=token, source="pns", received_at=received_at, traceparent=traceparent
-                )
+                ),
+                together,
             )
         except Refusal as refusal:
             return refusal

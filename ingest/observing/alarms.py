@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 10.0
 _WRITE_TIMEOUT_S = 2.0
 _WARN_AT, _ALARM_AT = 0.5, 0.8
+_CLOCK_AHEAD_S = 60.0
 _NOT_READ = "alarm state cannot be read, starting without it"
 _NOT_WRITTEN = "alarm state cannot be written, a restart would forget it"
 
@@ -91,6 +92,14 @@ class Alarms:
                     "no live event for long: has canvas deactivated the subscription?",
                     tenant=tenant,
                     hours=round(silent_s / 3600, 1),
+                )
+
+        for issuer, skew_s in self._metrics.clock_skew.by_issuer().items():
+            if self._first_time(f"clock of {issuer}", skew_s < -_CLOCK_AHEAD_S):
+                log.warning(
+                    "events are signed in the future: is this machine's clock behind?",
+                    issuer=issuer,
+                    seconds=round(-skew_s),
                 )
 
     def recall(self) -> None:

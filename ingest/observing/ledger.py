@@ -14,12 +14,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ingest.contract.envelope import SOURCES, Source
-from ingest.errors import Refusal, Rejection, TenantNotAllowed, TooLarge
+from ingest.errors import NoKeys, Refusal, Rejection, TooLarge, TooManyWaitForKeys
 from ingest.observing.canvas_budget import CanvasBudget
 from ingest.values import EVENT_STATES, EventState, Receipt
 
-# rejections of what was authentic all the same
-_AUTHENTIC = (TenantNotAllowed, TooLarge)
+# anybody can bring these about, so they may ring no alarm
+_OF_ANYBODY = (NoKeys, TooManyWaitForKeys)
 
 
 class Ledger:
@@ -101,13 +101,19 @@ class LedgerEntry:
             self._budget.spend("error", time.time())
 
     def _costs_canvas(self, error: BaseException | None) -> bool:
-        """Whether Canvas will try again and count it: no 2xx for an event that may be genuine."""
+        """Whether Canvas will try again and count it against one of our tenants: it was signed, or
+        names one of them while nobody can have its keys."""
         if self._budget is None or self._source != "live-events":
             return False
-        return isinstance(error, _AUTHENTIC) or not isinstance(error, Rejection)
+        if isinstance(error, Rejection):
+            return isinstance(error, TooLarge)  # for quarantine: an authentic one
+        return not isinstance(error, _OF_ANYBODY)
 
     def _decision(self, error: BaseException | None) -> Decision:
         receipt = self._receipt
+        if receipt is not None and receipt.repeat:
+            outcome = "quarantined" if receipt.outcome == "quarantined" else "published"
+            return Decision(outcome, "repeat")
         if receipt is not None:
             return Decision(receipt.outcome, receipt.reason or "", receipt.held_in)
         if isinstance(error, Rejection):

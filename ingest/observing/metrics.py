@@ -10,12 +10,13 @@ from prometheus_client.registry import Collector
 
 from ingest.contract.envelope import SOURCES, Source
 from ingest.observing.canvas_budget import KINDS, CanvasBudget
+from ingest.observing.clock_skew import ClockSkew
 from ingest.observing.drift import Sighting, Unknown
 from ingest.observing.ledger import Ledger, LedgerCollector, LedgerEntry
 from ingest.shared.registry import new_registry
 
-# how a request looks from here that Canvas gave up on, or may have
-_LOOK_LIKE_TIMEOUTS = frozenset({"disconnected", "request_timeout", "head_timeout"})
+# how long Canvas waits for an answer (Canvas documentation, Live Events: it tries again then)
+_CANVAS_WAITS_S = 15.0
 _ACK_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -38,6 +39,7 @@ class Metrics:
         self._process = process
         self.ledger = Ledger()
         self.canvas_budget = CanvasBudget()
+        self.clock_skew = ClockSkew()
         self.registry.register(LedgerCollector(process, self.ledger))
         self._aborted = self._counter(
             "forebay_requests_aborted_total", "Requests that ended before their body did.", "reason"
@@ -92,6 +94,14 @@ class Metrics:
                 self._budget_used,
             )
         )
+        self.registry.register(
+            _LabelledGauge(
+                "forebay_clock_skew_seconds",
+                "From signing to receipt, the median of late; below zero the clocks differ.",
+                ("issuer", self._process),
+                self.clock_skew.by_issuer,
+            )
+        )
 
     def _budget_used(self) -> dict[str, float]:
         now_s = time.time()
@@ -108,12 +118,11 @@ class Metrics:
         return LedgerEntry(self.ledger, source, "deferred", None)
 
     def aborted(self, reason: str) -> None:
-        """A request that ended before its body was complete; it is in no ledger."""
+        """A request that ended before its body was complete; it is in no ledger.
+
+        Nor does it count as one that Canvas gave up: anybody may have sent it.
+        """
         self._aborted.labels(self._process, reason).inc()
-        if reason in _LOOK_LIKE_TIMEOUTS:
-            self.canvas_budget.spend("timeout", time.time())
-        elif reason == "overloaded":
-            self.canvas_budget.spend("error", time.time())
 
     def ignored_members(self, count: int) -> None:
         """Unknown header members of one authentic token."""
@@ -122,6 +131,8 @@ class Metrics:
     def durable(self, source: Source, ack_s: float) -> None:
         """An event became durable, `ack_s` seconds after its request was complete."""
         self._ack[source].observe(ack_s)
+        if ack_s > _CANVAS_WAITS_S and source == "live-events":
+            self.canvas_budget.spend("timeout", time.time())
 
     def seen(self, tenant: str, source: Source, received_at: float) -> None:
         """An event of a tenant, received at that Unix time, is durable."""

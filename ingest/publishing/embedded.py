@@ -32,6 +32,7 @@ class EmbeddedLog:
         self._retention_s = retention_s
         self._commits = GroupCommit[Record](self._append)
         self._disk = Disk("event log", timeout_s=_COMMIT_TIMEOUT_S)
+        self._disk.suspect = True  # it may be at its bound from the start, so the first look probes
         self._closing = False
         self._trim_at = 0.0
 

@@ -5,6 +5,7 @@ Source: RFC 7517; Canvas publishes its previous, current and next key side by si
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,16 +15,23 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ingest.contract import strict_json
-from ingest.errors import Overloaded, UnknownKey
+from ingest.errors import TooManyWaitForKeys, UnknownKey
+from ingest.verifying.kept_keys import KeptKeys
 
 log = structlog.get_logger(__name__)
 
 MAX_RESPONSE_BYTES = 256 * 1024
 MIN_KEY_BITS = 2048
 
+_STALE_AFTER_REFRESHES = 3
+_WARN_EVERY_S = 3600.0
+
 
 class KeysUnavailable(Exception):
     """The key source gave no usable keys; the text says why, for the log."""
+
+
+ClientSession = aiohttp.ClientSession
 
 
 def client_session() -> aiohttp.ClientSession:
@@ -32,7 +40,11 @@ def client_session() -> aiohttp.ClientSession:
 
 
 class KeySource:
-    """The keys of one issuer. One fetch at a time, at most one begun per cooldown."""
+    """The keys of one issuer. One fetch at a time, at most one begun per cooldown.
+
+    `wait_s` covers a cooldown and a fetch, so that whoever waits sees how the fetch ends. Keys that
+    no fetch has confirmed for `max_age_s` serve nobody. `kept` is where they outlive the process.
+    """
 
     def __init__(
         self,
@@ -40,28 +52,49 @@ class KeySource:
         issuer: str,
         url: str,
         session: aiohttp.ClientSession,
-        fetch_timeout_s: float = 3.0,
+        fetch_timeout_s: float = 2.5,
         cooldown_s: float = 3.0,
-        wait_s: float = 4.0,
+        wait_s: float = 6.0,
         max_waiters: int = 256,
+        max_age_s: float = 7 * 24 * 3600,
+        kept: KeptKeys | None = None,
     ) -> None:
         self.issuer = issuer
         self.fetched_at: float | None = None
-        """When the last successful fetch began, on the event loop's clock, in seconds."""
+        """When the last successful fetch began, an earlier process's included, in Unix seconds."""
         self.failing = False
         """Whether the last fetch brought no keys."""
+        self.answers = False
+        """Whether it did bring them: what this key set lacks does not exist."""
         self._url = url
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=fetch_timeout_s)
         self._cooldown_s = cooldown_s
         self._wait_s = wait_s
         self._max_waiters = max_waiters
+        self._max_age_s = max_age_s
+        self._kept = kept
+        self._warned_at: float | None = None
         self._waiters = 0
         self._keys: Mapping[str, RSAPublicKey] = {}
         self._last_begin: float | None = None
         self._due: asyncio.Task[None] | None = None  # a fetch that has not begun
         self._under_way: asyncio.Task[None] | None = None  # one that has
         self._turn = asyncio.Lock()
+
+    def recall(self) -> None:
+        """Takes up the keys that an earlier process had fetched; once, before anything is asked."""
+        if self._kept is None or (found := self._kept.read()) is None:
+            return
+        text, fetched_at = found
+        try:
+            self._keys = read_key_set(text)
+        except KeysUnavailable as error:
+            self._kept.warn(str(error))
+            return
+        # a time to come, written by a clock that was wrong, would make them young for ever
+        self.fetched_at = min(fetched_at, time.time())
+        self._drop_if_too_old()
 
     def known(self, kid: str) -> RSAPublicKey | None:
         """The key if we have it now."""
@@ -70,15 +103,15 @@ class KeySource:
     async def find(self, kid: str) -> RSAPublicKey:
         """The key, waiting at most `wait_s` for a fetch that begins after this call.
 
-        Raises UnknownKey only after such a fetch succeeded, Overloaded when too many wait, and
-        KeysUnavailable when the key source does not answer: the token could not be judged. While
-        it is known to fail nobody waits for it, a further fetch is only set going.
+        Raises UnknownKey only after such a fetch succeeded, TooManyWaitForKeys, or KeysUnavailable
+        when the key source does not answer: the token could not be judged. While it is known to
+        fail nobody waits for it, a further fetch is only set going.
         """
         if self.failing:
             self._begin_fetch()
             raise KeysUnavailable("the key source does not answer")
         if self._waiters >= self._max_waiters:
-            raise Overloaded("too many tokens wait for keys")
+            raise TooManyWaitForKeys("too many tokens wait for keys")
         self._waiters += 1
         try:
             async with asyncio.timeout(self._wait_s):
@@ -114,6 +147,7 @@ class KeySource:
                 await asyncio.sleep(every_s)
             except KeysUnavailable as error:
                 log.debug("key fetch failed again", issuer=self.issuer, cause=str(error))
+                self._warn_if_older_than(_STALE_AFTER_REFRESHES * every_s)
                 await asyncio.sleep(min(every_s, self._cooldown_s))
 
     def close(self) -> None:
@@ -135,11 +169,12 @@ class KeySource:
         async with self._turn:
             if self._last_begin is not None:
                 await asyncio.sleep(self._last_begin + self._cooldown_s - loop.time())
-            begin = self._last_begin = loop.time()
+            self._last_begin, begin = loop.time(), time.time()
             # from here on a newcomer needs the fetch after this one
             self._under_way, self._due = self._due, None
             try:
-                keys = read_key_set(await self._download())
+                text = await self._download()
+                keys = read_key_set(text)
             except Exception as error:  # one that nobody foresaw proves as little about a key
                 if not self.failing:
                     known = isinstance(error, KeysUnavailable)
@@ -149,7 +184,8 @@ class KeySource:
                         issuer=self.issuer,
                         cause=cause,
                     )
-                self.failing = True
+                self.failing, self.answers = True, False
+                self._drop_if_too_old()
                 raise
             finally:
                 self._under_way = None
@@ -159,7 +195,33 @@ class KeySource:
         if keys.keys() != self._keys.keys():
             log.info("keys changed", issuer=self.issuer, kids=sorted(keys))
         self._keys = keys
-        self.fetched_at = begin
+        self.fetched_at, self.answers = begin, True
+        if self._kept is not None:
+            self._kept.write(text, begin)
+
+    def _drop_if_too_old(self) -> None:
+        if self._keys and self.fetched_at is not None:
+            age_s = time.time() - self.fetched_at
+            if age_s > self._max_age_s:
+                log.error(
+                    "keys are too old to be used, new events wait for a fetch:"
+                    " check the way to the key source",
+                    issuer=self.issuer,
+                    age_s=round(age_s),
+                )
+                self._keys = {}
+
+    def _warn_if_older_than(self, stale_s: float) -> None:
+        now_s = time.time()
+        if self.fetched_at is None or now_s - self.fetched_at <= stale_s:
+            return
+        if self._warned_at is None or abs(now_s - self._warned_at) >= _WARN_EVERY_S:
+            self._warned_at = now_s
+            log.warning(
+                "keys are old, the key source has not answered for long: check the way to it",
+                issuer=self.issuer,
+                age_s=round(now_s - self.fetched_at),
+            )
 
     async def _download(self) -> bytes:
         try:

@@ -3,6 +3,8 @@
 All schools share one issuer and one key set, so a good signature says nothing about the school.
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -66,6 +68,10 @@ class Tenants:
         """The tenant's name. Raises TenantNotAllowed."""
         return _narrowed(self._clients.get((issuer, client_id), {}), deployment_id)
 
+    def pin_platform(self, issuer: str) -> bool:
+        """Whether any tenant takes notices of this platform."""
+        return any(issuer == pinned for pinned, _ in self._clients)
+
     def _add(self, tenant: Tenant) -> None:
         for account in tenant.live_events:
             claims = self._accounts.setdefault(account.root_account_uuid, {})
@@ -102,17 +108,27 @@ def _conflict(first: str, second: str, what: str) -> None:
 
 
 class HourlyAllowance:
-    """Lets `limit` things pass in each hour of the clock that it is shown."""
+    """Lets `limit` events pass in each hour of the clock that it is shown.
+
+    No subscription has more than a quarter of it, so that one of a stranger leaves room for ours.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._share = math.ceil(limit / 4)
         self._hour = -1
         self._passed = 0
+        self._by_subscription: Counter[str | None] = Counter()
 
-    def passes(self, now_s: float) -> bool:
+    def passes(self, now_s: float, subscription_id: str | None) -> bool:
         """Whether one more may pass at this Unix time; if so, it is counted."""
         hour = int(now_s // 3600)
         if hour > self._hour:
             self._hour, self._passed = hour, 0
+            self._by_subscription.clear()
+        of_it = self._by_subscription[subscription_id]  # to ask adds nothing
+        if self._passed >= self._limit or of_it >= self._share:
+            return False
         self._passed += 1
-        return self._passed <= self._limit
+        self._by_subscription[subscription_id] = of_it + 1
+        return True

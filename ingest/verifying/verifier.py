@@ -18,10 +18,11 @@ from ingest.contract.strict_json import text
 from ingest.errors import (
     BadSignature,
     Malformed,
-    NotDurable,
-    Overloaded,
+    NoKeys,
     TenantNotAllowed,
+    TooManyWaitForKeys,
     Uncheckable,
+    UnknownKey,
     Unusable,
     WrongIssuer,
 )
@@ -40,13 +41,16 @@ from ingest.verifying.tenants import Tenants, TenantUnknown
 from ingest.verifying.token import Token, UnreadableClaims, read_claims, read_token
 
 _PADDING, _HASH = PKCS1v15(), SHA256()
+# Canvas shows its previous, current and next key, and changes them far less often than daily
+_KEYS_STAY_S = 24 * 3600
 
 
 class Verifier:
     """Judges tokens.
 
     `keys` maps each endpoint to its issuers and their keys. `may_keep_unknown_tenant` takes the
-    time in Unix seconds and says whether one more event without a tenant may be quarantined.
+    time in Unix seconds and a subscription's id, and says whether one more of its events without a
+    tenant may be quarantined.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Verifier:
         keys: Mapping[Source, Mapping[str, KeySource]],
         tenants: Tenants,
         leeway_s: float,
-        may_keep_unknown_tenant: Callable[[float], bool],
+        may_keep_unknown_tenant: Callable[[float, str | None], bool],
         on_ignored_members: Callable[[int], None],
     ) -> None:
         self._keys = keys
@@ -69,26 +73,22 @@ class Verifier:
         Uncheckable for one of our tenants' whose key cannot be had now."""
         token, said, keys = self._opened(request)
         kid = token.header.kid
-        try:
-            key = keys.known(kid) or await keys.find(kid)
-        except KeysUnavailable as error:
-            raise self._uncheckable(said) from error
-        except Overloaded:
-            if request.source == "pns":  # Canvas sends a notice only once
-                raise self._uncheckable(said) from None
-            raise
+        key = keys.known(kid) or await self._sought(kid, said, keys)
         return self._judged(token, said, key)
 
     def verify_deferred(self, request: SignedRequest) -> Claims:
         """The same for a token that was Uncheckable once, after its issuer's keys were fetched.
 
-        No key may mean that its key has left the key set meanwhile, so that is Unusable.
+        A key that a set of about the same day lacks there never was. Only a later set says nothing,
+        for the key may have left it meanwhile: that is Unusable.
         """
         token, said, keys = self._opened(request)
         key = keys.known(token.header.kid)
         if key is None:
-            if keys.failing:
-                raise Uncheckable
+            if keys.fetched_at is None or not keys.answers:
+                raise Uncheckable("the key source does not answer")
+            if abs(keys.fetched_at - said.received_at) <= _KEYS_STAY_S:
+                raise UnknownKey("not in the key set of its day")
             raise Unusable("key_gone")
         return self._judged(token, said, key)
 
@@ -109,7 +109,7 @@ class Verifier:
         token, said, keys = self._opened(request)
         known = keys.known(token.header.kid) or (key if waived == "key_gone" else None)
         if known is None:
-            if keys.failing or keys.fetched_at is None:
+            if not keys.answers:
                 raise Uncheckable("the key source does not answer")
             raise Unusable("key_gone")
         if not is_signed(token, known):
@@ -160,24 +160,39 @@ class Verifier:
         check_form(claims)
         return claims
 
-    def _unreadable(self, token: Token, source: Source) -> Malformed | NotDurable | Unusable:
+    def _unreadable(self, token: Token, source: Source) -> Malformed | NoKeys | Unusable:
         """Claims that nobody can read name no issuer, but may be genuine all the same."""
-        sources = self._keys[source].values()
+        sources = [
+            keys
+            for issuer, keys in self._keys[source].items()
+            if source == "live-events" or self._tenants.pin_platform(issuer)
+        ]
         for keys in sources:
             key = keys.known(token.header.kid)
             if key is not None and is_signed(token, key):
                 return Unusable("unreadable_claims")
-        if any(keys.fetched_at is None or keys.failing for keys in sources):
-            return NotDurable("no keys to judge it by")
+        if not all(keys.answers for keys in sources):
+            return NoKeys("no keys to judge it by")
         return Malformed("claims are not JSON")
 
-    def _uncheckable(self, said: TokenClaims) -> Uncheckable | NotDurable:
-        """Kept only if it would be ours: others must not fill our disk."""
+    async def _sought(self, kid: str, said: TokenClaims, keys: KeySource) -> RSAPublicKey:
+        """A key that is not at hand. What names no tenant of ours is worth no fetch and no disk.
+
+        Canvas sends an event again, so it waits here for keys that can be had, or is refused; a
+        notice comes only once.
+        """
         try:
-            self._tenant_of(said)
-        except (TenantNotAllowed, TenantUnknown):
-            return NotDurable("the key source does not answer")
-        return Uncheckable("the key source does not answer")
+            tenant = self._tenant_of(said)
+        except TenantUnknown:
+            raise NoKeys("names no tenant, and its key is not at hand") from None
+        try:
+            return await keys.find(kid)
+        except (KeysUnavailable, TooManyWaitForKeys) as error:
+            if not keys.failing and said.source == "live-events":
+                if isinstance(error, TooManyWaitForKeys):
+                    raise
+                raise NoKeys(str(error)) from error
+            raise Uncheckable(str(error), tenant=tenant, keys_fail=keys.failing) from error
 
     def _keys_of(self, payload: Mapping[str, Any], source: Source) -> KeySource:
         issuer = payload.get("iss")
@@ -191,7 +206,8 @@ class Verifier:
         try:
             tenant = self._tenant_of(said)
         except TenantUnknown:
-            if self._may_keep_unknown_tenant(said.received_at):
+            subscription_id = subscription_id_of(said.payload)
+            if self._may_keep_unknown_tenant(said.received_at, subscription_id):
                 raise Unusable("tenant_unknown", said) from None
             raise TenantNotAllowed("no tenant, and the hour's allowance is used up") from None
         if said.source == "pns":

@@ -260,7 +260,7 @@ def _our_verdict(case: _Case) -> Claims | None:
         },
         tenants=tenants(),
         leeway_s=_LEEWAY_S,
-        may_keep_unknown_tenant=lambda at_s: True,
+        may_keep_unknown_tenant=lambda at_s, of: True,
         on_ignored_members=lambda count: None,
     )
     asked = request(case.text.encode(), source=case.source, at=time.time())

@@ -22,6 +22,7 @@ from ingest.errors import REFUSALS
 from ingest.observing.drift import Sighting, Unknown
 from ingest.observing.metrics import Metrics, SpoolFigures
 from ingest.shared.environment import variables
+from tests.support.builders import live_event
 from tests.unit.docs.documents import ROOT, everything, rows, spans, typed
 
 Node = TypeVar("Node", bound=ast.AST)
@@ -146,6 +147,8 @@ def _receiver() -> CollectorRegistry:
         }
     )
     metrics.seen("school", "live-events", 0)
+    for _ in range(64):
+        metrics.clock_skew.saw(live_event())
     with metrics.enter("live-events"):
         pass
     return metrics.registry

@@ -31,7 +31,8 @@ from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
 from ingest.publishing.log import Log
 from ingest.publishing.publisher import Landed, Publisher
-from ingest.spool.deferred import Deferred
+from ingest.spool.deferred import Deferred, Together
+from ingest.storage.token_bucket import TokenBucket
 from ingest.values import Claims, EventState, Receipt, SignedRequest, TokenClaims
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
@@ -85,7 +86,7 @@ class _Deferred:
         self.kept: list[SignedRequest] = []
         self.failure: Exception | None = None
 
-    async def keep(self, request: SignedRequest) -> Receipt:
+    async def keep(self, request: SignedRequest, why: Uncheckable, together: Together) -> Receipt:
         if self.failure is not None:
             raise self.failure
         self.kept.append(request)
@@ -93,7 +94,7 @@ class _Deferred:
 
 
 class _Trip:
-    def __init__(self, answer: Claims | Exception) -> None:
+    def __init__(self, answer: Claims | Exception, *, quarantine_bytes: int = 1 << 30) -> None:
         self.metrics = Metrics("p7")
         self.log = _Log()
         self.deferred = _Deferred()
@@ -105,6 +106,7 @@ class _Trip:
             metrics=self.metrics,
             topic_prefix="campus",
             drift=self.drift,
+            quarantine_room=TokenBucket(burst=quarantine_bytes, per_s=0),
         )
 
     def value(self, name: str, **labels: str) -> float:

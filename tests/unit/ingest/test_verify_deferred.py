@@ -18,14 +18,23 @@ from ingest.contract.codec import decode
 from ingest.contract.envelope import Source
 from ingest.contract.record import Record
 from ingest.contract.topics import quarantine_topic
-from ingest.errors import NotDurable, RecordTooLarge, Refusal, UnknownKey
+from ingest.errors import (
+    NoKeys,
+    NotDurable,
+    RecordTooLarge,
+    Refusal,
+    TenantNotAllowed,
+    Uncheckable,
+    UnknownKey,
+)
 from ingest.intake import Intake
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
 from ingest.publishing.publisher import Publisher
 from ingest.spool import spool as spool_module
-from ingest.spool.deferred import Deferred
+from ingest.spool.deferred import Deferred, Together
 from ingest.spool.files.store import SpoolFile
+from ingest.storage.token_bucket import TokenBucket
 from ingest.values import Receipt, SignedRequest
 from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, KeysUnavailable
@@ -46,6 +55,7 @@ from tests.unit.ingest.publishing.fakes import (
     BALANCED,
     LIMITS,
     PREFIX,
+    ROOMY,
     MemoryLog,
     SpoolBench,
     imbalance,
@@ -55,6 +65,7 @@ from tests.unit.ingest.publishing.fakes import (
 
 _RECEIPT = Receipt(outcome="deferred", event_id=None, held_in="deferred")
 _OUTAGE_S = 3 * 3600.0
+_DAY_S = 24 * 3600.0
 
 
 class _Keys(KeySource):
@@ -76,7 +87,9 @@ class _Keys(KeySource):
 class _Site:
     """Everything from a token to the log, with an outage of both key sources at first."""
 
-    def __init__(self, spool: SpoolBench, metrics: Metrics) -> None:
+    def __init__(
+        self, spool: SpoolBench, metrics: Metrics, *, deferred_max_bytes: int = ROOMY
+    ) -> None:
         self.bench = spool
         self.metrics = metrics
         self.log = MemoryLog()
@@ -90,14 +103,15 @@ class _Site:
                 },
                 tenants=tenants(),
                 leeway_s=300,
-                may_keep_unknown_tenant=lambda at_s: True,
+                may_keep_unknown_tenant=lambda at_s, of: True,
                 on_ignored_members=lambda count: None,
             ),
             publisher=Publisher(self.log),
-            deferred=Deferred(spool.spool),
+            deferred=Deferred(spool.spool, max_bytes=deferred_max_bytes),
             metrics=metrics,
             topic_prefix=PREFIX,
             drift=Drift(),
+            quarantine_room=TokenBucket(burst=ROOMY, per_s=0),
         )
         self.verifying = DeferredVerification(spool.spool, self.intake, (self.live, self.platform))
 
@@ -216,17 +230,32 @@ async def test_forged_tokens_are_counted_as_rejected_and_trusted_by_nobody(place
         assert site.deferred == 0
 
 
-async def test_token_of_a_key_that_left_meanwhile_is_kept_whole_in_quarantine(place: Path) -> None:
+async def test_token_of_a_key_that_may_have_left_meanwhile_is_kept_whole_in_quarantine(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with _site(place) as site:
         text = _event(0)
         await site.accept(text)
         site.keys_return("stranger")
+        monkeypatch.setattr("time.time", lambda: NOW_S + _DAY_S + 1)
         await site.verify()
         assert site.outcomes() == {("quarantined", "key_gone"): 1}
         (kept,) = site.log.records
         value = orjson.loads(kept.value)
         assert (kept.topic, value["token"]) == (quarantine_topic(PREFIX), text.decode())
         assert value["metadata"]["reason"] == "key_gone"
+
+
+async def test_token_whose_key_the_set_of_its_day_lacks_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _site(place) as site:
+        await site.accept(token(live_event_claims(), kid="made-up"))
+        site.keys_return()
+        monkeypatch.setattr("time.time", lambda: NOW_S + _OUTAGE_S)
+        await site.verify()
+        assert site.outcomes() == {("rejected", "unknown_key"): 1}
+        assert (site.deferred, site.log.records) == (0, [])
 
 
 async def test_rotation_during_the_outage_refuses_no_genuine_event(place: Path) -> None:
@@ -259,10 +288,13 @@ async def test_nothing_is_deferred_while_the_source_answers(place: Path) -> None
 async def test_tokens_of_others_are_not_deferred(place: Path) -> None:
     async with _site(place) as site:
         others = live_event_claims(metadata={"event_name": "x", "root_account_uuid": "other"})
-        with pytest.raises(NotDurable):
+        with pytest.raises(TenantNotAllowed):
             await site.accept(token(others))
-        with pytest.raises(NotDurable):
+        with pytest.raises(TenantNotAllowed):
             await site.accept(token(without(notice_claims(), "aud", "azp")), "pns")
+        with pytest.raises(NoKeys):
+            await site.accept(token(live_event_claims(metadata={"event_name": "x"})))
+        assert (site.live.fetches, site.platform.fetches) == (0, 0)
         site.check()
         assert site.deferred == 0
 
@@ -310,7 +342,7 @@ async def test_token_that_comes_during_the_fetch_is_left_for_the_next(place: Pat
 
         site.live._download = slow  # type: ignore[method-assign]
         await site.verify()
-        assert site.outcomes() == {("published", ""): 1}  # not key_gone: its key may just be new
+        assert site.outcomes() == {("published", ""): 1}  # its key may just be new
         assert site.deferred == 1
 
 
@@ -321,8 +353,9 @@ async def test_token_is_kept_as_it_came(place: Path) -> None:
         SignedRequest(token=b"d.e.f", source="live-events", received_at=1.5, traceparent=trace),
     ]
     async with _site(place) as site:
+        deferred = Deferred(site.bench.spool, max_bytes=ROOMY)
         for each in came:
-            assert await Deferred(site.bench.spool).keep(each) == _RECEIPT
+            assert await deferred.keep(each, Uncheckable(), Together()) == _RECEIPT
         held = await site.bench.spool.read_tokens(after=0, limit=9)
         assert [each.request for each in held] == came
 

@@ -25,6 +25,7 @@ from ingest.http.body import read_notices
 from ingest.http.receiver import LIVE_EVENT_MAX_BYTES, NOTICES_MAX_BYTES, Limits, Receiver
 from ingest.intake import Intake
 from ingest.observing.metrics import Metrics
+from ingest.spool.deferred import Together
 from ingest.values import Receipt, SignedRequest
 
 _ID = "5a" * 32
@@ -42,10 +43,12 @@ class _Intake:
         self.requests: list[SignedRequest] = []
         self.refused: list[str] = []
         self.given_up: list[bytes] = []
+        self.together: list[Together | None] = []
         self._outcomes = outcomes or {}
 
-    async def accept(self, request: SignedRequest) -> Receipt:
+    async def accept(self, request: SignedRequest, together: Together | None = None) -> Receipt:
         self.requests.append(request)
+        self.together.append(together)
         outcome = self._outcomes.get(request.token, _PUBLISHED)
         if outcome is None:
             try:
@@ -332,6 +335,19 @@ async def test_notices_are_answered_in_order() -> None:
             {"outcome": "quarantined", "reason": "unreadable_claims"},
         ]
     }
+
+
+async def test_notices_of_one_request_share_their_places_in_the_deferred_lane() -> None:
+    intake = _Intake()
+    for batch in (_batch("a", "b"), _batch("c", "d")):
+        await _ask(intake, batch, path="/pns")
+    first, second = intake.together[:2], intake.together[2:]
+    assert None not in intake.together
+    assert (first[0] is first[1], second[0] is second[1], first[0] is second[0]) == (
+        True,
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from ingest.shared.background import Background
 from ingest.spool import spool as spool_module
 from ingest.spool.deferred import Deferred
 from ingest.spool.files.store import FILE_NAME, SpoolFile
+from ingest.storage.token_bucket import TokenBucket
 from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.verifier import Verifier
@@ -90,14 +91,15 @@ class _Process:
                 },
                 tenants=tenants(),
                 leeway_s=300,
-                may_keep_unknown_tenant=lambda at_s: True,
+                may_keep_unknown_tenant=lambda at_s, of: True,
                 on_ignored_members=lambda count: None,
             ),
             publisher=Publisher(log, bench.spool, router),
-            deferred=Deferred(bench.spool),
+            deferred=Deferred(bench.spool, max_bytes=200_000),
             metrics=metrics,
             topic_prefix=PREFIX,
             drift=Drift(),
+            quarantine_room=TokenBucket(burst=100_000, per_s=0),
         )
         self.deferred = DeferredVerification(bench.spool, self.intake, self.keys.values())
 

@@ -40,7 +40,7 @@ from tests.unit.ingest.quarantine.stored_records import (
 def _verifier(*keys: SigningKey, tenants: Tenants | None = None) -> Verifier:
     live = builders.FixedKeys(builders.LIVE_EVENTS_ISSUER, *keys)
     notices = builders.FixedKeys(builders.PLATFORM, *keys)
-    live.fetched_at = notices.fetched_at = 0.0
+    live.answers = notices.answers = True
     return Verifier(
         keys={
             "live-events": {builders.LIVE_EVENTS_ISSUER: live},
@@ -48,7 +48,7 @@ def _verifier(*keys: SigningKey, tenants: Tenants | None = None) -> Verifier:
         },
         tenants=tenants or builders.tenants(),
         leeway_s=300,
-        may_keep_unknown_tenant=lambda now_s: True,
+        may_keep_unknown_tenant=lambda now_s, of: True,
         on_ignored_members=lambda count: None,
     )
 
@@ -197,7 +197,7 @@ async def test_keys_that_cannot_be_had_now_are_said_so() -> None:
         keys={"live-events": {builders.LIVE_EVENTS_ISSUER: live}, "pns": {}},
         tenants=builders.tenants(),
         leeway_s=300,
-        may_keep_unknown_tenant=lambda now_s: True,
+        may_keep_unknown_tenant=lambda now_s, of: True,
         on_ignored_members=lambda count: None,
     )
     log = MemoryLog(expired_record())

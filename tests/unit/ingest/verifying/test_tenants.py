@@ -132,15 +132,25 @@ def test_tenant_may_repeat_its_own_claim() -> None:
 def test_allowance_passes_so_many_and_begins_anew_each_hour() -> None:
     allowance = HourlyAllowance(2)
     times = [7_200.0, 7_300.5, 10_799.9, 10_800.0, 10_800.0, 10_800.0]
-    assert [allowance.passes(at) for at in times] == [True, True, False, True, True, False]
+    passed = [allowance.passes(at, f"subscription-{n}") for n, at in enumerate(times)]
+    assert passed == [True, True, False, True, True, False]
+
+
+def test_one_subscription_has_a_quarter_of_the_allowance_and_leaves_the_rest() -> None:
+    allowance = HourlyAllowance(1_000)
+    assert sum(allowance.passes(0.0, "stranger") for _ in range(2_000)) == 250
+    assert sum(allowance.passes(0.0, "ours") for _ in range(200)) == 200
+    assert sum(allowance.passes(0.0, None) for _ in range(2_000)) == 250
+    assert sum(allowance.passes(0.0, f"further-{n}") for n in range(2_000)) == 300
+    assert allowance.passes(3_600.0, "stranger")
 
 
 def test_no_allowance_passes_nothing() -> None:
-    assert not HourlyAllowance(0).passes(0.0)
+    assert not HourlyAllowance(0).passes(0.0, None)
 
 
 def test_times_that_come_out_of_order_do_not_renew_the_allowance() -> None:
     # two requests that straddle the hour may be judged in either order
     allowance = HourlyAllowance(1)
     times = [3_599.9, 3_600.0, 3_599.9, 3_600.0]
-    assert [allowance.passes(at) for at in times] == [True, True, False, False]
+    assert [allowance.passes(at, None) for at in times] == [True, True, False, False]

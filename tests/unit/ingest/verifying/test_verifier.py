@@ -11,10 +11,10 @@ from ingest.errors import (
     AlgorithmNotAllowed,
     BadSignature,
     Malformed,
-    NotDurable,
-    Overloaded,
+    NoKeys,
     Refusal,
     TenantNotAllowed,
+    TooManyWaitForKeys,
     Uncheckable,
     UnknownKey,
     Unsigned,
@@ -35,6 +35,7 @@ from tests.support.builders import (
     SUBSCRIPTION,
     TENANT,
     FixedKeys,
+    KeyName,
     caliper_claims,
     caliper_event,
     live_event_claims,
@@ -50,6 +51,9 @@ from tests.support.keys import SigningKey, base64url
 
 _LEEWAY_S = 300
 _PAST = int(NOW_S) - 4_000
+_ENDPOINTS = (LIVE_EVENTS_ISSUER, PLATFORM)
+OTHER_PLATFORM = "https://canvas.beta.example.edu"
+"""One that the receiver knows and no tenant pins."""
 
 
 class _Bench:
@@ -63,13 +67,13 @@ class _Bench:
         keys: Callable[[str], KeySource] | None = None,
     ) -> None:
         self.ignored: list[int] = []
-        self.asked_at: list[float] = []
+        self.asked: list[tuple[float, str | None]] = []
+        self.keys = {issuer: (keys or _fetched)(issuer) for issuer in (*_ENDPOINTS, OTHER_PLATFORM)}
         self._allow = allow
-        keys = keys or _fetched
         self.verifier = Verifier(
             keys={
-                "live-events": {LIVE_EVENTS_ISSUER: keys(LIVE_EVENTS_ISSUER)},
-                "pns": {PLATFORM: keys(PLATFORM)},
+                "live-events": {LIVE_EVENTS_ISSUER: self.keys[LIVE_EVENTS_ISSUER]},
+                "pns": {PLATFORM: self.keys[PLATFORM], OTHER_PLATFORM: self.keys[OTHER_PLATFORM]},
             },
             tenants=directory or tenants(),
             leeway_s=_LEEWAY_S,
@@ -77,9 +81,14 @@ class _Bench:
             on_ignored_members=self.ignored.append,
         )
 
-    def _may_keep(self, at_s: float) -> bool:
-        self.asked_at.append(at_s)
+    def _may_keep(self, at_s: float, subscription_id: str | None) -> bool:
+        self.asked.append((at_s, subscription_id))
         return self._allow
+
+    @property
+    def sought(self) -> list[str]:
+        """Key ids for which a fetch would have been made."""
+        return [kid for keys in self.keys.values() for kid in getattr(keys, "sought", ())]
 
     async def judge(self, text: bytes, source: Source = "live-events") -> Claims:
         return await self.verifier.verify(request(text, source=source))
@@ -93,10 +102,13 @@ class _Keys(FixedKeys):
     ) -> None:
         super().__init__(issuer, *keys)
         self.failing = failing
-        self.fetched_at = 1.0 if keys else None
+        self.answers = bool(keys) and not failing
+        self.fetched_at = NOW_S if keys else None
+        self.sought: list[str] = []
         self._refusal = refusal
 
     async def find(self, kid: str) -> RSAPublicKey:
+        self.sought.append(kid)
         if self._refusal is not None:
             raise self._refusal
         return await super().find(kid)
@@ -115,7 +127,16 @@ def _stale(issuer: str) -> KeySource:
 
 
 def _besieged(issuer: str) -> KeySource:
-    return _Keys(issuer, signing_key("stranger"), failing=False, refusal=Overloaded("too many"))
+    refusal = TooManyWaitForKeys("too many")
+    return _Keys(issuer, signing_key("stranger"), failing=False, refusal=refusal)
+
+
+def _slow(issuer: str) -> KeySource:
+    return _Keys(issuer, signing_key("stranger"), failing=False, refusal=KeysUnavailable("slow"))
+
+
+def _unpinned_unavailable(issuer: str) -> KeySource:
+    return _unavailable(issuer) if issuer == OTHER_PLATFORM else _fetched(issuer)
 
 
 async def test_live_event_passes_with_its_tenant() -> None:
@@ -169,6 +190,9 @@ def _unreadable(payload: bytes) -> bytes:
     return signing_key().sign_text(header, payload).encode()
 
 
+_OURS = live_event_claims()
+_OF_ANOTHER_CLIENT = notice_claims(aud="other", azp="other")
+_OF_NO_CLIENT = without(notice_claims(), "aud", "azp")
 _STRANGE = live_event_claims(metadata=live_event_metadata(root_account_uuid="not-ours"))
 
 _REFUSED: list[tuple[str, Source, bytes, type[Refusal]]] = [
@@ -196,9 +220,18 @@ _REFUSED: list[tuple[str, Source, bytes, type[Refusal]]] = [
     ),
     ("issuer of the other endpoint", "live-events", token(notice_claims()), WrongIssuer),
     ("issuer of the other endpoint", "pns", token(live_event_claims()), WrongIssuer),
-    # key before signature
-    ("key, then signature", "live-events", _forged(token(_STRANGE, kid="gone")), UnknownKey),
-    ("key, then tenant", "live-events", token(_STRANGE, kid="gone"), UnknownKey),
+    # key before signature, and where it must be fetched the tenant before both
+    ("key, then signature", "live-events", _forged(token(_OURS, kid="gone")), UnknownKey),
+    ("key, then time", "live-events", token({**_OURS, "exp": _PAST}, kid="gone"), UnknownKey),
+    ("tenant, then fetch", "live-events", token(_STRANGE, kid="gone"), TenantNotAllowed),
+    ("client, then fetch", "pns", token(_OF_ANOTHER_CLIENT, kid="gone"), TenantNotAllowed),
+    ("no client, then fetch", "pns", token(_OF_NO_CLIENT, kid="gone"), TenantNotAllowed),
+    (
+        "platform that nobody pins",
+        "pns",
+        token(notice_claims(iss=OTHER_PLATFORM), kid="gone"),
+        TenantNotAllowed,
+    ),
     # signature before tenant, time and claims
     ("signature, then tenant", "live-events", _forged(token(_STRANGE)), BadSignature),
     ("signature, then time", "live-events", _forged(token(live_event_claims(exp=1))), BadSignature),
@@ -308,7 +341,7 @@ async def test_event_without_an_account_belongs_to_the_pinned_subscription() -> 
     pin = LiveEventsPin(root_account_uuid="r", subscription_ids=frozenset({SUBSCRIPTION}))
     bench = _Bench(Tenants([Tenant(name="by-subscription", live_events=(pin,))]))
     assert (await bench.judge(token(_NO_ACCOUNT))).tenant == "by-subscription"
-    assert bench.asked_at == []
+    assert bench.asked == []
 
 
 async def test_event_without_a_tenant_is_kept_while_the_allowance_lasts() -> None:
@@ -318,7 +351,7 @@ async def test_event_without_a_tenant_is_kept_while_the_allowance_lasts() -> Non
     assert caught.value.reason == "tenant_unknown"
     assert isinstance(caught.value.claims, TokenClaims)
     assert not isinstance(caught.value.claims, Claims)  # a tenant nobody named is not made up
-    assert bench.asked_at == [NOW_S]
+    assert bench.asked == [(NOW_S, SUBSCRIPTION)]
 
 
 async def test_event_without_a_tenant_is_refused_beyond_the_allowance() -> None:
@@ -336,7 +369,7 @@ async def test_forged_event_without_a_tenant_uses_up_no_allowance(
     bench = _Bench()
     with pytest.raises(Refusal):
         await bench.judge(spoil(token(_NO_ACCOUNT)))
-    assert bench.asked_at == []
+    assert bench.asked == []
 
 
 async def test_irregular_claims_are_flagged() -> None:
@@ -360,26 +393,38 @@ async def test_irregular_claims_are_flagged() -> None:
 async def test_token_of_ours_whose_key_cannot_be_had_is_uncheckable(
     claims: dict[str, Any], source: Source
 ) -> None:
-    with pytest.raises(Uncheckable):
+    with pytest.raises(Uncheckable) as caught:
         await _Bench(keys=_unavailable).judge(token(claims), source)
+    assert (caught.value.tenant, caught.value.keys_fail) == (TENANT, True)
 
 
-@pytest.mark.parametrize(
-    ("claims", "source"),
-    [
-        (_STRANGE, "live-events"),
-        (_NO_ACCOUNT, "live-events"),
-        (notice_claims(aud="other", azp="other"), "pns"),
-        (without(notice_claims(), "aud", "azp"), "pns"),
-    ],
-)
-async def test_token_of_others_whose_key_cannot_be_had_is_not_kept(
-    claims: dict[str, Any], source: Source
+_OF_OTHERS: list[tuple[dict[str, Any], Source, type[Refusal]]] = [
+    (_STRANGE, "live-events", TenantNotAllowed),
+    (_NO_ACCOUNT, "live-events", NoKeys),  # it may be ours, and Canvas sends it again
+    (_OF_ANOTHER_CLIENT, "pns", TenantNotAllowed),
+    (_OF_NO_CLIENT, "pns", TenantNotAllowed),
+]
+
+
+@pytest.mark.parametrize("keys", [_fetched, _unavailable, _stale, _besieged, _slow])
+async def test_token_that_names_no_tenant_of_ours_is_neither_kept_nor_worth_a_fetch(
+    keys: Callable[[str], KeySource],
 ) -> None:
-    bench = _Bench(keys=_unavailable)
-    with pytest.raises(NotDurable):
-        await bench.judge(token(claims), source)
-    assert bench.asked_at == []
+    for claims, source, refusal in _OF_OTHERS:
+        bench = _Bench(keys=keys)
+        with pytest.raises(Refusal) as caught:
+            await bench.judge(token(claims, kid="made-up"), source)
+        assert type(caught.value) is refusal
+        assert (bench.sought, bench.asked) == ([], [])
+
+
+async def test_event_of_nobodys_account_is_judged_by_the_keys_at_hand() -> None:
+    bench = _Bench(keys=_stale)
+    with pytest.raises(TenantNotAllowed):
+        await bench.judge(token(_STRANGE))
+    with pytest.raises(BadSignature):
+        await bench.judge(_forged(token(_STRANGE)))
+    assert bench.sought == []
 
 
 async def test_known_keys_serve_while_the_source_fails() -> None:
@@ -393,9 +438,19 @@ async def test_known_keys_serve_while_the_source_fails() -> None:
 
 async def test_notice_that_finds_too_many_waiting_is_uncheckable_and_an_event_is_not() -> None:
     bench = _Bench(keys=_besieged)
-    with pytest.raises(Uncheckable):
+    with pytest.raises(Uncheckable) as caught:
         await bench.judge(token(notice_claims()), "pns")
-    with pytest.raises(Overloaded):
+    assert not caught.value.keys_fail
+    with pytest.raises(TooManyWaitForKeys):
+        await bench.judge(token(live_event_claims()))
+
+
+async def test_notice_that_waits_too_long_is_uncheckable_and_an_event_is_not() -> None:
+    bench = _Bench(keys=_slow)
+    with pytest.raises(Uncheckable) as caught:
+        await bench.judge(token(notice_claims()), "pns")
+    assert not caught.value.keys_fail
+    with pytest.raises(NoKeys):
         await bench.judge(token(live_event_claims()))
 
 
@@ -403,8 +458,23 @@ async def test_notice_that_finds_too_many_waiting_is_uncheckable_and_an_event_is
 async def test_unreadable_claims_are_not_refused_while_keys_are_missing(
     keys: Callable[[str], KeySource],
 ) -> None:
-    with pytest.raises(NotDurable):
+    with pytest.raises(NoKeys):
         await _Bench(keys=keys).judge(_unreadable(b"{broken").replace(b".", b".A", 1))
+
+
+async def test_keys_of_platforms_that_nobody_pins_are_not_waited_for() -> None:
+    text = _forged(_unreadable(b"{broken"))
+    with pytest.raises(Malformed):
+        await _Bench(keys=_unpinned_unavailable).judge(text, "pns")
+
+
+async def test_claims_that_nobody_can_read_are_not_kept_for_a_platform_that_nobody_pins() -> None:
+    def keys(issuer: str) -> KeySource:
+        name: KeyName = "current" if issuer == OTHER_PLATFORM else "stranger"
+        return _Keys(issuer, signing_key(name), failing=False)
+
+    with pytest.raises(Malformed):
+        await _Bench(keys=keys).judge(_unreadable(b"{broken"), "pns")
 
 
 def _judge_deferred(keys: Callable[[str], KeySource], text: bytes, at: float = NOW_S) -> Claims:
@@ -423,9 +493,28 @@ def test_deferred_token_waits_on_while_the_source_fails() -> None:
         _judge_deferred(_unavailable, token(live_event_claims()))
 
 
-def test_deferred_token_whose_key_is_gone_is_for_quarantine() -> None:
+_DAY_S = 24 * 3600.0
+
+
+def test_deferred_token_whose_key_may_have_left_meanwhile_is_for_quarantine() -> None:
     with pytest.raises(Unusable, match="key_gone"):
-        _judge_deferred(_fetched, token(live_event_claims(), kid="left"))
+        _judge_deferred(_fetched, token(live_event_claims(), kid="left"), at=NOW_S - _DAY_S - 1)
+
+
+@pytest.mark.parametrize("age_s", [-_DAY_S, 0, _DAY_S])
+def test_deferred_token_whose_key_a_set_of_that_day_lacks_is_refused(age_s: float) -> None:
+    with pytest.raises(UnknownKey):
+        _judge_deferred(_fetched, token(live_event_claims(), kid="never"), at=NOW_S - age_s)
+
+
+def test_deferred_token_is_not_judged_by_keys_of_an_earlier_process() -> None:
+    def kept(issuer: str) -> KeySource:
+        keys = _Keys(issuer, signing_key(), failing=False)
+        keys.answers = False
+        return keys
+
+    with pytest.raises(Uncheckable):
+        _judge_deferred(kept, token(live_event_claims(), kid="new"))
 
 
 def test_deferred_token_that_is_forged_is_refused() -> None:
