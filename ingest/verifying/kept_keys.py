@@ -34,6 +34,7 @@ class KeptKeys:
         self._issuer = issuer
         self._failed = failed
         self._writing: asyncio.Future[None] | None = None
+        self._said = False
 
     @classmethod
     def of(cls, directory: Path, issuer: str, url: str, *, failed: Callable[[str], None]) -> Self:
@@ -76,9 +77,11 @@ class KeptKeys:
         error = None if done.cancelled() else done.exception()
         if error is not None:
             self._failed(self._file.name)
+        if error is not None and not self._said:
             log.warning(
                 "keys cannot be kept, a restart while their source is down would lack them",
                 issuer=self._issuer,
                 file=str(self._file),
                 cause=type(error).__name__,
             )
+        self._said = error is not None

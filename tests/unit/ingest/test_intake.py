@@ -17,11 +17,14 @@ from ingest.contract.record import Record
 from ingest.errors import (
     BadSignature,
     Malformed,
+    NoKeys,
     NotDurable,
     Overloaded,
     RecordTooLarge,
     Refusal,
+    TenantNotAllowed,
     TooLarge,
+    TooManyWaitForKeys,
     Uncheckable,
     Unusable,
 )
@@ -36,6 +39,7 @@ from ingest.storage.token_bucket import TokenBucket
 from ingest.values import Claims, EventState, Receipt, SignedRequest, TokenClaims
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
+    LIVE_EVENTS_ISSUER,
     NOW_S,
     TENANT,
     caliper_claims,
@@ -98,9 +102,10 @@ class _Trip:
         self.metrics = Metrics("p7")
         self.log = _Log()
         self.deferred = _Deferred()
+        self.verifier = _Verifier(answer)
         self.drift = Drift()
         self.intake = Intake(
-            verifier=cast(Verifier, _Verifier(answer)),
+            verifier=cast(Verifier, self.verifier),
             publisher=Publisher(cast(Log, self.log)),
             deferred=cast(Deferred, self.deferred),
             metrics=self.metrics,
@@ -441,3 +446,141 @@ async def test_deferred_event_that_cannot_be_settled_stays_deferred(
     assert trip.held("deferred") == 1
     assert trip.ledger()["live-events"] == (1, 1)
     assert trip.metrics.ledger.settled == {}
+
+
+async def test_repeat_of_a_durable_event_is_answered_alike_and_published_once() -> None:
+    trip = _Trip(live_event())
+    first = await trip.intake.accept(request(_TOKEN))
+    again = await trip.intake.accept(request(_TOKEN, at=NOW_S + 30))
+    assert (again.outcome, again.event_id, again.reason) == (first.outcome, first.event_id, None)
+    assert len(trip.log.records) == 1
+    assert (trip.settled("published", ""), trip.settled("published", "repeat")) == (1, 1)
+    assert trip.ledger()["live-events"] == (2, 2)
+    # a stranger who sends it again proves nothing of the tenant's subscription
+    assert trip.value("forebay_tenant_last_event_timestamp_seconds", tenant=TENANT) == NOW_S
+
+
+async def test_repeat_of_a_spooled_event_is_answered_alike_and_held_once() -> None:
+    trip = _Trip(live_event())
+    trip.intake._publisher = cast(Publisher, _Spooling())
+    receipts = [await trip.intake.accept(request(_TOKEN)) for _ in range(3)]
+    assert {(r.outcome, r.event_id) for r in receipts} == {("spooled", event_id(live_event()))}
+    assert (trip.held("spool"), trip.settled("published", "repeat")) == (1, 2)
+    assert trip.ledger()["live-events"] == (3, 3)
+
+
+async def test_one_expired_token_sent_sixty_times_costs_one_record() -> None:
+    trip = _Trip(Unusable("expired", live_event()))
+    receipts = [await trip.intake.accept(request(_TOKEN)) for _ in range(60)]
+    assert {(r.outcome, r.event_id, r.reason) for r in receipts} == {
+        ("quarantined", event_id(live_event()), "expired")
+    }
+    assert len(trip.log.records) == 1
+    assert (trip.settled("quarantined", "expired"), trip.settled("quarantined", "repeat")) == (
+        1,
+        59,
+    )
+    assert trip.ledger()["live-events"] == (60, 60)
+
+
+async def test_event_that_was_quarantined_is_no_repeat_once_it_is_good() -> None:
+    trip = _Trip(Unusable("expired", live_event()))
+    await trip.intake.accept(request(_TOKEN))
+    trip.verifier.answer = live_event()
+    assert (await trip.intake.accept(request(_TOKEN))).outcome == "published"
+    trip.verifier.answer = Unusable("unsupported_format", live_event())
+    assert (await trip.intake.accept(request(_TOKEN))).outcome == "quarantined"
+    assert len(trip.log.records) == 3
+    assert trip.settled("quarantined", "repeat") == trip.settled("published", "repeat") == 0
+
+
+@pytest.mark.parametrize("answer", [live_event(), Unusable("expired", live_event())])
+async def test_event_that_did_not_become_durable_is_no_repeat(answer: Claims | Exception) -> None:
+    trip = _Trip(answer)
+    trip.log.failure = NotDurable("disk")
+    with pytest.raises(NotDurable):
+        await trip.intake.accept(request(_TOKEN))
+    trip.log.failure = None
+    await trip.intake.accept(request(_TOKEN))
+    assert len(trip.log.records) == 1
+
+
+async def test_repeat_while_the_first_is_under_way_has_no_answer_before_it_is_durable() -> None:
+    trip = _Trip(live_event())
+    trip.log.may_finish.clear()
+    both = [asyncio.create_task(trip.intake.accept(request(_TOKEN))) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert not any(each.done() for each in both)
+    trip.log.failure = NotDurable("disk")
+    trip.log.may_finish.set()
+    outcomes = await asyncio.gather(*both, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [NotDurable] * 2
+
+
+async def test_deferred_repeat_is_settled_as_one() -> None:
+    trip = _Trip(live_event())
+    trip.metrics.ledger.found("deferred", "live-events", 2)
+    for _ in range(2):
+        await trip.intake.accept_deferred(request(_TOKEN))
+    assert (len(trip.log.records), trip.held("deferred")) == (1, 0)
+    assert trip.settled("published", "repeat") == 1
+    assert trip.ledger()["live-events"] == (2, 2)
+
+
+async def test_quarantine_takes_so_many_bytes_and_then_only_notices() -> None:
+    trip = _Trip(Unusable("expired"), quarantine_bytes=5_000)
+    answers = []
+    for n in range(12):
+        with contextlib.suppress(NotDurable):
+            answers.append(await trip.intake.accept(request(_TOKEN + b"A" * n)))
+    kept_bytes = sum(record.size_bytes for record in trip.log.records)
+    assert 2 <= len(answers) == len(trip.log.records) < 12
+    assert kept_bytes <= 5_000
+    assert trip.settled("not_durable", "not_durable") == 12 - len(answers)
+    trip.verifier.answer = Unusable("expired")
+    answers = [await trip.intake.accept(request(_TOKEN + b"B" * n, source="pns")) for n in range(3)]
+    assert {answer.outcome for answer in answers} == {"quarantined"}
+    # a repeat takes no room, so it is still answered
+    again = await trip.intake.accept(request(_TOKEN))
+    assert again.outcome == "quarantined"
+
+
+async def test_deferred_event_for_which_quarantine_has_no_room_waits_on() -> None:
+    trip = _Trip(Unusable("expired", live_event()), quarantine_bytes=10)
+    trip.metrics.ledger.found("deferred", "live-events", 1)
+    with pytest.raises(NotDurable):
+        await trip.intake.accept_deferred(request(_TOKEN))
+    assert trip.held("deferred") == 1
+
+
+@pytest.mark.parametrize(
+    "failure", [BadSignature(), TenantNotAllowed(), NoKeys(), TooManyWaitForKeys()]
+)
+async def test_what_anybody_can_send_is_not_counted_against_us(failure: Exception) -> None:
+    trip = _Trip(failure)
+    with pytest.raises(Refusal):
+        await trip.intake.accept(request(_TOKEN))
+    assert trip.metrics.canvas_budget.used_ratio("error", time.time()) == 0
+
+
+async def test_what_may_be_of_one_of_our_tenants_is_counted_against_us() -> None:
+    for answer, failure in (
+        (live_event(), NotDurable("disk")),
+        (live_event(), Overloaded("queue")),
+        (Uncheckable(tenant=TENANT), NotDurable("the tenant's share is taken")),
+    ):
+        trip = _Trip(answer)
+        trip.log.failure = trip.deferred.failure = failure
+        with pytest.raises(Refusal):
+            await trip.intake.accept(request(_TOKEN))
+        assert trip.metrics.canvas_budget.used_ratio("error", time.time()) > 0
+
+
+async def test_clocks_are_compared_by_what_is_signed_and_new() -> None:
+    trip = _Trip(live_event())
+    for n in range(6):
+        claims = live_event_claims(iat=int(NOW_S) + 600, body={"n": n})
+        answer = live_event(claims)
+        trip.verifier.answer = Unusable("expired", answer) if n % 2 else answer
+        await trip.intake.accept(request(_TOKEN))
+    assert trip.value("forebay_clock_skew_seconds", issuer=LIVE_EVENTS_ISSUER) == -600
