@@ -51,7 +51,7 @@ async def test_tokens_of_unknown_keys_wait_for_a_failing_key_server(site: Site) 
         assert (await site.admin("/readyz")).status == 200
     finally:
         site.canvas.key_server.fail_with(None)
-    await eventually(partial(_is_settled, site, "key_gone"))
+    await eventually(partial(_is_refused, site, "unknown_key"))
     later = await site.post(LIVE, token)
     assert (later.status, later.json()["reason"]) == (401, "unknown_key")
 
@@ -86,8 +86,8 @@ async def test_no_redirect_leads_to_keys_of_somebody_else(site: Site) -> None:
     assert [path for path in paths if path.startswith(MOVED)] == []
 
 
-async def _is_settled(site: Site, reason: str) -> bool:
-    return (await site.metrics()).settled()["quarantined", reason] == 1
+async def _is_refused(site: Site, reason: str) -> bool:
+    return (await site.metrics()).settled()["rejected", reason] == 1
 
 
 async def _nothing_is_deferred(site: Site) -> bool:

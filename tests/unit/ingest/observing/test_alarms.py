@@ -13,6 +13,7 @@ from ingest.observing import alarms as alarms_module
 from ingest.observing import state_file
 from ingest.observing.alarms import FILE_NAME, Alarms
 from ingest.observing.metrics import Metrics
+from tests.support.builders import NOW_S, live_event, live_event_claims
 
 _NOW_S = 1_790_000_400.0
 _SILENCE_S = 3_600.0
@@ -134,6 +135,16 @@ def test_notices_do_not_hide_that_live_events_are_silent(site: _Site) -> None:
     for tenant in ("north", "south", "west"):
         site.hear(tenant, "pns")
     assert _silent(site.look()) == {"north", "south"}
+
+
+def test_clock_that_is_behind_is_warned_of_once_until_it_is_right(site: _Site) -> None:
+    said = []
+    for skew_s in (2, 3_600, -60, -61, -600, 2, -600):
+        for _ in range(64):
+            signed_at = live_event_claims(iat=NOW_S - skew_s)
+            site.metrics.clock_skew.saw(live_event(signed_at))
+        said.append([line.get("seconds") for line in site.look()])
+    assert said == [[], [], [], [61], [], [], [600]]
 
 
 async def test_next_process_knows_what_the_last_one_saw(tmp_path: Path, clock: _Clock) -> None:

@@ -3,6 +3,7 @@
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ingest.observing.canvas_budget import KINDS
 from ingest.observing.metrics import Metrics
 from ingest.values import Receipt
 
@@ -59,6 +60,28 @@ def test_metrics_have_the_contracts_names_labels_and_values() -> None:
         ("forebay_jwks_age_seconds", (("issuer", "https://issuer.example.edu"), process)): 12.5,
     }
     assert {key: samples.get(key) for key in expected} == expected
+
+
+def test_requests_that_name_nobody_cost_nothing_of_canvas_budget() -> None:
+    metrics = Metrics()
+    for reason in ("disconnected", "request_timeout", "head_timeout", "overloaded"):
+        metrics.aborted(reason)
+    assert _used_of_budget(metrics) == {"timeout": 0, "error": 0}
+
+
+def test_event_that_became_durable_when_canvas_had_given_it_up_counts_as_a_timeout() -> None:
+    metrics = Metrics()
+    metrics.durable("live-events", 14.9)
+    metrics.durable("pns", 15.1)
+    assert _used_of_budget(metrics)["timeout"] == 0
+    metrics.durable("live-events", 15.1)
+    assert _used_of_budget(metrics)["timeout"] > 0
+
+
+def _used_of_budget(metrics: Metrics) -> dict[str, float]:
+    name = "forebay_canvas_budget_used_ratio"
+    found = _samples(metrics)
+    return {kind: found[name, (("kind", kind), ("process", "0"))] for kind in KINDS}
 
 
 def test_both_sources_show_before_any_event() -> None:

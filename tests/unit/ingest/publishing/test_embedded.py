@@ -165,6 +165,24 @@ async def _is_well(log: EmbeddedLog) -> bool:
     return (await log.health())[0]
 
 
+async def test_log_at_its_bound_is_unhealthy_before_anything_is_appended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_PROBE_EVERY_S", 0.001)
+    path = tmp_path / "eventlog.sqlite3"
+    with closing(EventLog.open(path, max_bytes=1 << 30)) as file:
+        file.append([Record(topic="t", key=b"k", value=b"x" * 1_000_000)])
+    log = EmbeddedLog(EventLog.open(path, max_bytes=1_000_000), retention_s=10**9)
+    async with Background() as background:
+        background.start("event log maintenance", log.run)
+        await _until(lambda: _is_unwell(log))
+    await log.close()
+
+
+async def _is_unwell(log: EmbeddedLog) -> bool:
+    return not await _is_well(log)
+
+
 async def test_trim_that_fails_says_nothing_about_appends_but_is_followed_by_a_probe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
