@@ -17,6 +17,7 @@ from tests.faults.verdict import Tally
 
 REPEATS: Final = 1_000
 RESIGNED: Final = 50
+AT_ONCE: Final = 16
 LARGE_BATCH: Final = 1_000
 TYPE: Final = "LtiContextCopyNotice"
 
@@ -35,14 +36,15 @@ async def one_event_a_thousand_times(grounds: Grounds, seed: int) -> Tally:
             for token in (*same, *anew)
         ]
         half = len(requests) // 2
-        await site.send(requests[:half], concurrency=16)
+        await site.send(requests[:half], concurrency=AT_ONCE)
         await settle(site)  # so that the second half meets a row, and not the first in its batch
         await asyncio.gather(site.receiver.restart(), site.worker.term())
         await site.worker.start()
-        await site.send(requests[half:], concurrency=16)
+        await site.send(requests[half:], concurrency=AT_ONCE)
         await settle(site)
         records = len((await site.topics()).trusted)
-        site.expect(records == len(requests), f"{records} records for {len(requests)} answers")
+        # of each process: the first, and those that came before it was durable
+        site.expect(2 <= records <= 2 * AT_ONCE, f"{records} records for {len(requests)} answers")
         rows = (await site.tables()).events.total()
         site.expect(rows == 1, f"{rows} rows for one event")
         return await judge(site)
