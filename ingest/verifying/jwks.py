@@ -4,7 +4,6 @@ Source: RFC 7517; Canvas publishes its previous, current and next key side by si
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -114,22 +113,21 @@ class KeySource:
             raise TooManyWaitForKeys("too many tokens wait for keys")
         self._waiters += 1
         try:
-            async with asyncio.timeout(self._wait_s):
-                return await self._awaited(kid)
-        except TimeoutError as error:
-            raise KeysUnavailable("the key source is slow") from error
+            until_s = asyncio.get_running_loop().time() + self._wait_s
+            return await self._awaited(kid, until_s)
         finally:
             self._waiters -= 1
 
-    async def _awaited(self, kid: str) -> RSAPublicKey:
+    async def _awaited(self, kid: str, until_s: float) -> RSAPublicKey:
         if self._under_way is not None:
             # it may bring the key, but as it began earlier it cannot prove that there is none
-            with contextlib.suppress(KeysUnavailable):
-                await asyncio.shield(self._under_way)
+            await _ended(self._under_way, until_s)
             if self.failing and kid not in self._keys:
                 raise KeysUnavailable("the key source does not answer")
         if (key := self._keys.get(kid)) is None:
-            await self.refresh()
+            fetch = self._begin_fetch()
+            await _ended(fetch, until_s)
+            fetch.result()
             key = self._keys.get(kid)
         if key is None:
             raise UnknownKey("not in the key set")
@@ -238,6 +236,16 @@ class KeySource:
         if len(body) > MAX_RESPONSE_BYTES:
             raise KeysUnavailable("response too large")
         return body
+
+
+async def _ended(fetch: asyncio.Task[None], until_s: float) -> None:
+    """Returns once the fetch has ended, however. Raises KeysUnavailable if it takes longer.
+
+    A timeout that cancels would leave a cycle of exceptions for each token, and those hold it.
+    """
+    await asyncio.wait([fetch], timeout=until_s - asyncio.get_running_loop().time())
+    if not fetch.done():
+        raise KeysUnavailable("the key source is slow")
 
 
 def read_key_set(text: bytes) -> dict[str, RSAPublicKey]:

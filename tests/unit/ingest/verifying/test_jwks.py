@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -293,6 +295,35 @@ async def test_slow_source_is_waited_for_so_long_and_no_longer() -> None:
         await source.find(JWK["kid"])
     release.set()
     await until(lambda: source.known(JWK["kid"]) is not None)
+
+
+class _Body:
+    """What a request brought."""
+
+
+async def test_what_waited_in_vain_is_gone_without_the_garbage_collector() -> None:
+    async def never(count: int) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    source = KeySourceOf(never, wait_s=0.001)
+
+    async def seek(body: _Body) -> None:
+        assert isinstance(body, _Body)
+        await source.find(JWK["kid"])
+
+    bodies = [_Body() for _ in range(10)]
+    left = [weakref.ref(body) for body in bodies]
+    gc.disable()
+    try:
+        seeking = [asyncio.create_task(seek(bodies.pop())) for _ in left]
+        await asyncio.wait(seeking)
+        assert [type(task.exception()) for task in seeking] == [KeysUnavailable] * 10
+        del seeking
+        assert [body() for body in left] == [None] * 10
+    finally:
+        gc.enable()
+        source.close()
 
 
 async def test_closed_source_gives_up_its_fetches_without_a_word() -> None:
