@@ -178,9 +178,13 @@ def verifier(
 
 
 def _pinned(keys: KeysByEndpoint, directory: Directory) -> Mapping[str, KeySource]:
-    """The key sources by issuer, but for platforms that no tenant names."""
-    platforms = {issuer: keys["pns"][issuer] for issuer in sorted(directory.pinned_platforms)}
-    return {**keys["live-events"], **platforms}
+    """The key sources by issuer, but for those that no tenant names."""
+    return {
+        issuer: keys_of
+        for source, of in keys.items()
+        for issuer, keys_of in of.items()
+        if directory.tenants.takes_from(source, issuer)
+    }
 
 
 def _drift_store(settings: Settings, metrics: Metrics, drift: Drift) -> DriftStore:
