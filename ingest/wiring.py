@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ingest.contract.envelope import Source
 from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
@@ -29,7 +30,7 @@ from ingest.spool.limits import SpoolLimits
 from ingest.spool.spool import Spool
 from ingest.storage.token_bucket import TokenBucket
 from ingest.verify_deferred import DeferredVerification
-from ingest.verifying.jwks import ClientSession, KeySource, client_session
+from ingest.verifying.jwks import KeySource, client_session
 from ingest.verifying.kept_keys import KeptKeys
 from ingest.verifying.tenants import HourlyAllowance
 from ingest.verifying.tenants_file import Directory
@@ -130,15 +131,32 @@ async def key_sources(
         "pns": directory.platforms,
     }
     async with client_session() as session:
+        made = partial(KeySource, session=session, max_age_s=settings.verify.keys_max_age_s)
         keys = {
-            source: {i: _key_source(settings, session, i, url, metrics) for i, url in of.items()}
+            source: {
+                issuer: made(
+                    issuer=issuer, url=url, kept=_kept_keys(settings, metrics, issuer, url)
+                )
+                for issuer, url in of.items()
+            }
             for source, of in urls.items()
         }
+        sources = [each for of in keys.values() for each in of.values()]
+        for each in sources:
+            each.recall()
         try:
             yield keys
         finally:
-            for key_source in (each for of in keys.values() for each in of.values()):
-                key_source.close()
+            for each in sources:
+                each.close()
+
+
+def _kept_keys(
+    settings: Settings, metrics: Metrics | None, issuer: str, url: str
+) -> KeptKeys | None:
+    if metrics is None:
+        return None
+    return KeptKeys.of(settings.data_dir, issuer, url, failed=metrics.state_file_failed)
 
 
 def _key_source(
@@ -177,9 +195,13 @@ def verifier(
 
 
 def _pinned(keys: KeysByEndpoint, directory: Directory) -> Mapping[str, KeySource]:
-    """The key sources by issuer, but for platforms that no tenant names."""
-    platforms = {issuer: keys["pns"][issuer] for issuer in sorted(directory.pinned_platforms)}
-    return {**keys["live-events"], **platforms}
+    """The key sources by issuer, but for those that no tenant names."""
+    return {
+        issuer: keys_of
+        for source, of in keys.items()
+        for issuer, keys_of in of.items()
+        if directory.tenants.takes_from(source, issuer)
+    }
 
 
 def _drift_store(settings: Settings, metrics: Metrics, drift: Drift) -> DriftStore:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ingest.contract.envelope import Source
 from ingest.errors import TenantNotAllowed
 
 
@@ -68,8 +69,10 @@ class Tenants:
         """The tenant's name. Raises TenantNotAllowed."""
         return _narrowed(self._clients.get((issuer, client_id), {}), deployment_id)
 
-    def pin_platform(self, issuer: str) -> bool:
-        """Whether any tenant takes notices of this platform."""
+    def takes_from(self, source: Source, issuer: str) -> bool:
+        """Whether any tenant takes Live Events, or notices of this platform."""
+        if source == "live-events":
+            return bool(self._accounts)
         return any(issuer == pinned for pinned, _ in self._clients)
 
     def _add(self, tenant: Tenant) -> None:

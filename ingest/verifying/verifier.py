@@ -165,7 +165,7 @@ class Verifier:
         sources = [
             keys
             for issuer, keys in self._keys[source].items()
-            if source == "live-events" or self._tenants.pin_platform(issuer)
+            if self._tenants.takes_from(source, issuer)
         ]
         for keys in sources:
             key = keys.known(token.header.kid)

@@ -27,7 +27,9 @@ def test_defaults_are_the_contracts() -> None:
         "FOREBAY_TENANTS_FILE": None,
         "FOREBAY_TOPICS__PREFIX": "canvas",
         "FOREBAY_VERIFY__LEEWAY_S": 300,
+        "FOREBAY_VERIFY__KEYS_MAX_AGE_S": 604_800,
         "FOREBAY_QUARANTINE__TENANT_UNKNOWN_PER_HOUR": 1_000,
+        "FOREBAY_QUARANTINE__MAX_BYTES_PER_HOUR": 64 * 1024**2,
         "FOREBAY_EVENTLOG__RETENTION_HOURS": 168,
         "FOREBAY_KAFKA__BOOTSTRAP_SERVERS": None,
         "FOREBAY_LIVE_EVENTS__ISSUER": "https://live-events.canvas.instructure.com",
@@ -56,6 +58,8 @@ def test_defaults_are_the_contracts() -> None:
         ("FOREBAY_HTTP__TRUSTED_PROXIES", '["10.0.0.1/8"]'),
         ("FOREBAY_HTTP__TRUSTED_PROXIES", '["proxy.example.edu"]'),
         ("FOREBAY_ADMIN__ALLOWED_HOSTS", "[1]"),
+        ("FOREBAY_QUARANTINE__MAX_BYTES_PER_HOUR", "4194303"),
+        ("FOREBAY_VERIFY__KEYS_MAX_AGE_S", "0"),
     ],
 )
 def test_value_out_of_bounds_is_named_by_its_variable(

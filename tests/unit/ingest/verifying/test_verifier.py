@@ -23,7 +23,7 @@ from ingest.errors import (
 )
 from ingest.values import Claims, TokenClaims
 from ingest.verifying.jwks import KeySource, KeysUnavailable
-from ingest.verifying.tenants import LiveEventsPin, Tenant, Tenants
+from ingest.verifying.tenants import LiveEventsPin, NoticesPin, Tenant, Tenants
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     CLIENT,
@@ -466,6 +466,13 @@ async def test_keys_of_platforms_that_nobody_pins_are_not_waited_for() -> None:
     text = _forged(_unreadable(b"{broken"))
     with pytest.raises(Malformed):
         await _Bench(keys=_unpinned_unavailable).judge(text, "pns")
+
+
+async def test_live_events_keys_are_not_waited_for_where_nobody_takes_live_events() -> None:
+    notices = NoticesPin(issuer=PLATFORM, client_id=CLIENT)
+    bench = _Bench(Tenants([Tenant(name="notices-only", pns=(notices,))]), keys=_unavailable)
+    with pytest.raises(Malformed):
+        await bench.judge(_forged(_unreadable(b"{broken")))
 
 
 async def test_claims_that_nobody_can_read_are_not_kept_for_a_platform_that_nobody_pins() -> None:
