@@ -205,6 +205,8 @@ def _member(name: str, value: Any, path: Path, issues: Issues) -> Any:
     if name == "id" or name.endswith("_id"):
         return _id_or_as_is(value, path, issues)
     if name.endswith("_ids") and isinstance(value, list):
+        if (ids := _ids(value)) is not _MISFIT:
+            return ids
         return [_id_or_as_is(child, (path, n), issues) for n, child in enumerate(value)]
     return by_shape(value, path, issues)
 
