@@ -14,7 +14,7 @@ from ingest.contract.catalogue import catalogue
 from ingest.contract.envelope import Envelope
 from ingest.normalising import metadata as flat
 from ingest.normalising import values
-from ingest.normalising.values import Issues
+from ingest.normalising.issues import Issues, once
 from ingest.values import Claims
 
 _PLACED = frozenset({"data", "subscription", "iss"})
@@ -62,7 +62,7 @@ def normalise(claims: Claims) -> Envelope:
     flat.add_trigger(metadata, stated)
     body = values.fields(_event_types(), event, "body", issues)
     if issues:
-        metadata["issues"] = values.once(issues)
+        metadata["issues"] = once(issues)
     return Envelope(metadata, body)
 
 

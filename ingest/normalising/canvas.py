@@ -10,7 +10,7 @@ from typing import Any
 from ingest.contract.envelope import Envelope
 from ingest.normalising import metadata as flat
 from ingest.normalising import values
-from ingest.normalising.values import Issues
+from ingest.normalising.issues import Issues, once
 from ingest.values import Claims
 
 _PLACED = frozenset({"metadata", "body", "subscription", "iss"})
@@ -43,7 +43,7 @@ def normalise(claims: Claims) -> Envelope:
     flat.add_trigger(metadata, signed)
     result = _body(signed["event_name"], body, issues)
     if issues:
-        metadata["issues"] = values.once(issues)
+        metadata["issues"] = once(issues)
     if truncated := _truncated(result):
         metadata["truncated"] = truncated
     return Envelope(metadata, result)

@@ -7,8 +7,9 @@ from ingest.contract.catalogue import FieldType
 from ingest.contract.metadata import our_fields, signed_fields
 from ingest.contract.moments import rfc3339
 from ingest.normalising import values
+from ingest.normalising.free_names import FreeNames
 from ingest.normalising.identity import event_id
-from ingest.normalising.values import Issues
+from ingest.normalising.issues import Issues, note
 from ingest.values import Claims
 
 OURS = frozenset(our_fields())
@@ -61,9 +62,9 @@ def add(metadata: dict[str, Any], signed: Mapping[str, Any], issues: Issues) -> 
     if OURS.isdisjoint(coerced) and metadata.keys().isdisjoint(coerced):
         metadata.update(coerced)
         return
-    names = values.FreeNames(metadata.keys() | OURS)
+    names = FreeNames(metadata.keys() | OURS)
     for name, value in coerced.items():
         free = names.give(name)
         if free != name:
-            values.note(issues, f"metadata.{free}")
+            note(issues, f"metadata.{free}")
         metadata[free] = value

@@ -11,7 +11,8 @@ from ingest.contract import lti
 from ingest.contract.envelope import Envelope
 from ingest.normalising import metadata as flat
 from ingest.normalising import values
-from ingest.normalising.values import Issues
+from ingest.normalising.free_names import FreeNames
+from ingest.normalising.issues import Issues, note, once
 from ingest.values import Claims
 
 # iss is in `issuer`; sub is the actor
@@ -40,19 +41,19 @@ def normalise(claims: Claims) -> Envelope:
     declared = values.body_types().get(("pns", notice["type"]), values.UNDECLARED)
     body = values.fields(declared, body, "body", issues)
     if issues:
-        metadata["issues"] = values.once(issues)
+        metadata["issues"] = once(issues)
     return Envelope(metadata, body)
 
 
 def _by_segment(payload: Mapping[str, Any], issues: Issues) -> dict[str, Any]:
     """Claims named by URIs, under the last segments of these; LTI's own come first to theirs."""
     body: dict[str, Any] = {}
-    names = values.FreeNames()
+    names = FreeNames()
     for uri in sorted(filter(_is_uri, payload), key=lambda uri: not uri.startswith(lti.CLAIM)):
         name = uri.rstrip("/").rpartition("/")[2]
         free = names.give(name)
         if free != name:
-            values.note(issues, f"body.{free}")
+            note(issues, f"body.{free}")
         body[free] = payload[uri]
     return body
 

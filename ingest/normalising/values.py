@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -10,27 +10,12 @@ from typing import Any
 
 from ingest.contract.catalogue import FieldType, catalogue
 from ingest.contract.envelope import Source
+from ingest.normalising.free_names import FreeNames
+from ingest.normalising.issues import Issues, Path, note, path_text
 from ingest.values import HugeNumber
-
-Issues = list[str]
-"""Paths of the values that did not fit, `metadata.…` or `body.…`.
-
-All of declared fields; of others the first `MAX_ISSUES`, and then `MORE` once.
-"""
-
-Path = str | tuple["Path", str | int]
-"""Where a value is: text, or where the object or array around it is, and its name or index there.
-
-It becomes text only for an issue: each text has the names of all that is around it.
-"""
-
-MAX_ISSUES = 1_000
-MORE = "…"
-"""Stands for further issues, and for the rest of a path that is longer than 1,000 characters."""
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
-_MAX_PATH_LENGTH = 1_000
 _CONTAINERS = (dict, list)
 _CHANGELESS: frozenset[type] = frozenset({str, bool, float, type(None)})
 _VISIBLE: frozenset[type] = frozenset({int, bool, type(None)})
@@ -146,7 +131,7 @@ def field(declared: FieldType | None, name: str, value: Any, path: Path, issues:
         return _member(name, value, path, issues)
     result = _COERCIONS[declared](value)
     if result is _MISFIT:
-        issues.append(_text(path))
+        issues.append(path_text(path))
         return by_shape(value, path, [])
     return by_shape(result, path, issues) if isinstance(result, _CONTAINERS) else result
 
@@ -180,24 +165,6 @@ def _all_stay(values: list[Any]) -> bool:
     return types <= _CHANGELESS
 
 
-def note(issues: Issues, path: Path) -> None:
-    """Names one more value that is no declared field, within the bound."""
-    if len(issues) < MAX_ISSUES:
-        issues.append(_text(path))
-    elif issues[-1] is not MORE:
-        issues.append(MORE)
-
-
-def _text(path: Path) -> str:
-    """`body.a[0].b`"""
-    parts: list[str] = []
-    while not isinstance(path, str):
-        path, step = path
-        parts.append(f"[{step}]" if isinstance(step, int) else f".{step[:_MAX_PATH_LENGTH]}")
-    text = "".join([path[:_MAX_PATH_LENGTH], *reversed(parts)])
-    return text if len(text) <= _MAX_PATH_LENGTH else text[: _MAX_PATH_LENGTH - 1] + MORE
-
-
 def _member(name: str, value: Any, path: Path, issues: Issues) -> Any:
     if type(value) in _CHANGELESS:
         return value
@@ -205,6 +172,8 @@ def _member(name: str, value: Any, path: Path, issues: Issues) -> Any:
     if name == "id" or name.endswith("_id"):
         return _id_or_as_is(value, path, issues)
     if name.endswith("_ids") and isinstance(value, list):
+        if (ids := _ids(value)) is not _MISFIT:
+            return ids
         return [_id_or_as_is(child, (path, n), issues) for n, child in enumerate(value)]
     return by_shape(value, path, issues)
 
@@ -298,36 +267,6 @@ _COERCIONS: Mapping[FieldType, Callable[[Any], Any]] = {
     "object": _object,
     "array": _array,
 }
-
-
-def once(issues: Issues) -> Issues:
-    """Each path once: what became visible may not fit its type either."""
-    return list(dict.fromkeys(issues))
-
-
-class FreeNames:
-    """Gives each name once: `name`, or the first of `name__2`, `name__3`… that is not taken.
-
-    It goes on where it last stopped for a name, so that many who want the same one cost no more.
-    """
-
-    __slots__ = ("_counts", "_taken")
-
-    def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._taken = set(taken)
-        self._counts: dict[str, int] = {}
-
-    def give(self, name: str) -> str:
-        """The name that `name` gets; it is taken from now on."""
-        free = name
-        if name in self._taken:
-            count = self._counts.get(name, 1)
-            while free in self._taken:
-                count += 1
-                free = f"{name}__{count}"
-            self._counts[name] = count
-        self._taken.add(free)
-        return free
 
 
 def _visible_members(members: Mapping[str, Any], path: Path, issues: Issues) -> dict[str, Any]:

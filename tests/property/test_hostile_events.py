@@ -14,7 +14,8 @@ from ingest.contract.codec import decode, encode
 from ingest.contract.envelope import Envelope
 from ingest.normalising import metadata as flat
 from ingest.normalising import normalise
-from ingest.normalising.values import MAX_ISSUES, MORE, by_shape
+from ingest.normalising.issues import MAX_ISSUES, MORE
+from ingest.normalising.values import by_shape
 from ingest.observing.drift import Drift
 from ingest.verifying.token import read_claims
 from tests.support.builders import (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.contract.tables import MAX_NAME_BYTES, TYPED_HEAD, column_names, text_column
-from ingest.normalising.values import FreeNames
+from ingest.normalising.free_names import FreeNames
 from tests.support.steps import lines_run
 
 _LONG = "a" * (MAX_NAME_BYTES - 5)

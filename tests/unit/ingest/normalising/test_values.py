@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from ingest.contract.catalogue import FieldType
+from ingest.normalising.issues import Issues
 from ingest.normalising.values import (
     Declared,
-    Issues,
     by_shape,
     field,
     fields,
