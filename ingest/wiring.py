@@ -159,23 +159,6 @@ def _kept_keys(
     return KeptKeys.of(settings.data_dir, issuer, url, failed=metrics.state_file_failed)
 
 
-def _key_source(
-    settings: Settings, session: ClientSession, issuer: str, url: str, metrics: Metrics | None
-) -> KeySource:
-    kept = None
-    if metrics is not None:
-        kept = KeptKeys.of(settings.data_dir, issuer, url, failed=metrics.state_file_failed)
-    source = KeySource(
-        issuer=issuer,
-        url=url,
-        session=session,
-        max_age_s=settings.verify.keys_max_age_s,
-        kept=kept,
-    )
-    source.recall()
-    return source
-
-
 def verifier(
     settings: Settings,
     directory: Directory,

@@ -30,9 +30,6 @@ class KeysUnavailable(Exception):
     """The key source gave no usable keys; the text says why, for the log."""
 
 
-ClientSession = aiohttp.ClientSession
-
-
 def client_session() -> aiohttp.ClientSession:
     """What key sources fetch through; its `async with` block closes it."""
     return aiohttp.ClientSession()
