@@ -34,10 +34,11 @@ MAX_RSS_BYTES: Final = 250 * 1024**2
 
 @dataclass(slots=True)
 class Peaks:
-    """The most that the receiver's process took, and what it took before."""
+    """The most that the receiver's process took, and what it took before and afterwards."""
 
     before_bytes: int = 0
     bytes: int = 0
+    after_bytes: int = 0
     descriptors: int = 0
 
     def look(self, process: psutil.Process) -> None:
@@ -73,6 +74,7 @@ class Felt:
             f"{self.name}: {self.cost.sent_bytes / 1e6:,.1f} MB over"
             f" {self.cost.connections:,} connections ({answers or 'no answers'}),"
             f" {self.peaks.bytes / 1e6:.0f} MB from {self.peaks.before_bytes / 1e6:.0f},"
+            f" {self.peaks.after_bytes / 1e6:.0f} afterwards,"
             f" {self.peaks.descriptors:,} descriptors;"
             f" genuine {self.answered} of {len(self.genuine)}, worst {self.worst_s:.2f} s"
         )
@@ -98,6 +100,7 @@ async def besieged(
         await asyncio.sleep(CALM_S)
         cost = await _attacked(site, name, seconds, str(magazine))
         await asyncio.sleep(AFTER_S)
+        peaks.after_bytes = process.memory_info().rss
     felt = Felt(name=name, cost=cost, peaks=peaks, genuine=site.witness.deliveries[first:])
     site.measured.append(str(felt))
     _expect_unharmed(site, felt)
