@@ -32,7 +32,7 @@ class HttpSettings(Section):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     body_timeout_s: float = Field(default=3.0, gt=0, le=5)
-    max_in_flight: int = Field(default=1_000, ge=1)
+    max_in_flight: int = Field(default=4_000, ge=1)
     handling_timeout_s: float = Field(default=9.5, gt=0, le=9.7)
     max_body_bytes_in_flight: int = Field(default=64 * 1024**2, ge=8 * 1024**2)
     head_timeout_s: float = Field(default=5.0, gt=0, le=10)
