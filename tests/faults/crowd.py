@@ -89,7 +89,7 @@ class Crowd:
         said: dict[str, Any] = {}
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                ends = self._idle.pop() if self._idle else await self._connected()
+                ends = await self._ends()
                 # hundreds that connect at once wait for the kernel, not for the receiver
                 sent_at_s, began_s = time.time(), time.perf_counter()
                 status, said = await self._answer(ends, event.token)
@@ -129,6 +129,15 @@ class Crowd:
         else:
             self._idle.append(ends)
         return int(head.split(b" ", 2)[1]), orjson.loads(body)
+
+    async def _ends(self) -> _Ends:
+        """A connection that was kept and is still open, or a new one."""
+        while self._idle:
+            ends = self._idle.pop()
+            if not ends[0].at_eof():  # the receiver closes what is idle for some seconds
+                return ends
+            ends[1].close()
+        return await self._connected()
 
     async def _connected(self) -> _Ends:
         return await asyncio.open_connection(
