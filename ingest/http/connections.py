@@ -90,10 +90,18 @@ class Connections:
             if not self._of[address]:
                 del self._of[address]
 
+    def beside(self, connection: Connected) -> int:
+        """How many connections its address has; 0 for one that is not bounded."""
+        address = self._open.get(connection)
+        return 0 if address is None else self._of[address]
+
     def evict(self, reason: str, address: str | None = None) -> int:
-        """Ends some connections, of this address or of any, and counts each; how many."""
+        """Ends some connections, of this address or of any, and counts each; how many.
+
+        Those that nothing was accepted on go first, and of these such as have many beside them.
+        """
         ranked = [
-            (rank, connection)
+            ((rank[0], -self.beside(connection), rank[1]), connection)
             for connection, of in self._open.items()
             if (address is None or of == address) and (rank := connection.rank()) is not None
         ]

@@ -6,6 +6,7 @@ out it waits in silence.
 
 import asyncio
 import contextlib
+import heapq
 import socket
 import ssl
 import time
@@ -31,6 +32,7 @@ _COMPLAIN_EVERY_S = 60.0
 _TLS_SHUTDOWN_S = 2.0
 # an unfinished one takes ten times the memory of a plain connection, and costs a stranger nothing
 _HANDSHAKES_SHARE = 10
+_ENDED_SHARE = 32
 _LINGERING_S = 2.0
 _KEEPALIVE_S = 15.0
 # a proxy keeps connections for a minute, and what it sends on one that we are closing is lost
@@ -124,7 +126,9 @@ class _Accepting:
         self._handshake = handshake
         self._loop = asyncio.get_running_loop()
         self._opening: dict[asyncio.Task[None], Connection] = {}
-        self._max_opening = max(_ACCEPTS_AT_ONCE, server.max_connections // _HANDSHAKES_SHARE)
+        self._max_opening = max(
+            server.max_connections // _HANDSHAKES_SHARE, min(server.max_connections // 2, 1_000)
+        )
         self._again: asyncio.TimerHandle | None = None
         self._complained_at = float("-inf")
 
@@ -164,13 +168,21 @@ class _Accepting:
             self._opening[task] = connection
             task.add_done_callback(lambda task: self._opening.pop(task, None))
             if len(self._opening) > self._max_opening:
-                self._end_oldest()
+                self._end_some()
 
-    def _end_oldest(self) -> None:
-        connection = self._opening.pop(next(iter(self._opening)))
-        self._metrics.aborted("tls_handshake")
-        self._server.open.discard(connection)
-        connection.evict()
+    def _end_some(self) -> None:
+        """The oldest handshakes of those addresses that have the most connections."""
+        there = self._server.open
+        first = heapq.nsmallest(
+            max(1, self._max_opening // _ENDED_SHARE),
+            self._opening,
+            key=lambda task: -there.beside(self._opening[task]),
+        )
+        for task in first:
+            connection = self._opening.pop(task)
+            self._metrics.aborted("tls_handshake")
+            there.discard(connection)
+            connection.evict()
 
     async def _open(self, connection: Connection, accepted: socket.socket) -> None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from tests.emulator.key_server import Mode
+from tests.emulator.key_server import LIVE_EVENTS_PATH, PLATFORM_PATH, Mode
 from tests.faults.certificates import Pair
 from tests.faults.grounds import Grounds
 from tests.faults.judging import judge, settle
@@ -18,6 +18,7 @@ from tests.faults.rows.expecting import repeated
 from tests.faults.rows.tls import with_tls
 from tests.faults.site import Site
 from tests.faults.verdict import Tally
+from tests.faults.waiting import until
 from tests.siege import ammunition
 from tests.siege.besieged import Felt, besieged
 
@@ -25,6 +26,7 @@ SECONDS: Final = 8.0
 SCARCE: Final = 1_024
 MAX_GROWTH_BYTES: Final = 50 * 1024**2
 MAX_KEPT: Final = 50
+KEY_SETS: Final = (LIVE_EVENTS_PATH, PLATFORM_PATH)
 MAX_FETCHES: Final = 6
 """One per cooldown of three seconds, over the attack and what is around it."""
 
@@ -63,6 +65,7 @@ async def forged_notices(grounds: Grounds, seed: int) -> Tally:
 async def forged_notices_without_keys(grounds: Grounds, seed: int) -> Tally:
     """While keys cannot be had, the genuine whose key is known do not feel it."""
     async with _site(grounds, seed) as site:
+        await until(lambda: all(site.canvas.key_server.requests[path] for path in KEY_SETS))
         await site.canvas.key_server.misbehave(Mode.ERROR)
         felt = await besieged(
             site, "forged_notices", seconds=SECONDS, bodies=ammunition.forged_notices(site)

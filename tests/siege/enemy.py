@@ -16,6 +16,8 @@ from tests.integration.ingest.wire import Answer, post, read_answer
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 NO_ANSWER: Final = "none"
+ADDRESSES: Final = 8
+"""So many machines are his."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Cost:
 
 @dataclass(slots=True, kw_only=True)
 class Enemy:
-    """One attacker of 127.0.0.1:`port`, who stops after `seconds`.
+    """One attacker of 127.0.0.1:`port`, who stops after `seconds`, from addresses of his own.
 
     `ammunition` is a directory with request bodies that were made before, as an attacker would.
     """
@@ -60,10 +62,10 @@ class Enemy:
 
     async def connect(self) -> Ends:
         """A new connection. Raises OSError."""
-        async with asyncio.timeout(5):
-            ends = await asyncio.open_connection("127.0.0.1", self.port)
+        own = (f"127.0.0.{2 + self.connections % ADDRESSES}", 0)
         self.connections += 1
-        return ends
+        async with asyncio.timeout(5):
+            return await asyncio.open_connection("127.0.0.1", self.port, local_addr=own)
 
     async def write(self, ends: Ends, data: bytes) -> None:
         """Sends it all. Raises OSError where the other side has gone."""

@@ -226,6 +226,17 @@ async def test_connection_that_an_event_was_accepted_on_goes_last() -> None:
     assert not genuine.ended.done()
 
 
+async def test_who_has_many_connections_goes_before_who_has_one() -> None:
+    listener = _Listener(max_connections=3)
+    genuine = listener.connect("192.0.2.7")
+    many = [listener.connect("192.0.2.8") for _ in range(2)]
+    await asyncio.sleep(0)
+    listener.connect("192.0.2.9")
+    assert await many[0].end() == "aborted"
+    await asyncio.sleep(0)
+    assert not genuine.ended.done()
+
+
 async def test_whole_request_is_never_cut_for_a_newcomer() -> None:
     listener = _Listener(max_connections=2)
     listener.may_answer.clear()
