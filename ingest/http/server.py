@@ -126,9 +126,8 @@ class _Accepting:
         self._handshake = handshake
         self._loop = asyncio.get_running_loop()
         self._opening: dict[asyncio.Task[None], Connection] = {}
-        self._max_opening = max(
-            server.max_connections // _HANDSHAKES_SHARE, min(server.max_connections // 2, 1_000)
-        )
+        most = server.max_connections
+        self._max_opening = max(_ACCEPTS_AT_ONCE, most // _HANDSHAKES_SHARE, min(most // 2, 1_000))
         self._again: asyncio.TimerHandle | None = None
         self._complained_at = float("-inf")
 
