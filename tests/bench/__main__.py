@@ -171,6 +171,7 @@ def _receiver(
         port=port,
         tenants_toml=canvas.tenants_toml(),
         settings={**canvas.receiver_environment(), **settings},
+        command=processes.FORGETFUL,
     )
     with program:
         yield Target(name=name, port=port, pid=program.pid)

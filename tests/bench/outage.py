@@ -149,6 +149,7 @@ def _site(canvas: Canvas, directory: Path) -> Iterator[tuple[Cluster, processes.
             port=port,
             tenants_toml=canvas.tenants_toml(),
             settings={**canvas.receiver_environment(), **settings},
+            command=processes.FORGETFUL,
         )
         with program:
             yield cluster, program, port

@@ -40,6 +40,9 @@ class Part:
         self.task_control: Path | None = None
         """Names the background task that ends, if set before the launch; see `ending_tasks`."""
 
+        self.is_forgetful = False
+        """Whether it remembers few of the latest events, if set before the launch."""
+
         self.descriptors: int | None = None
         """How many file descriptors it may have, if set before the launch."""
 
@@ -87,6 +90,8 @@ class Part:
         rest = self._command[1:]
         if self.disk_control is not None:
             return ("python", "-m", "tests.faults.failing", str(self.disk_control), *point, *rest)
+        if self.is_forgetful:
+            return ("python", "-m", "tests.support.forgetful", *rest)
         if self.descriptors is not None:
             return ("python", "-m", "tests.siege.scarce", str(self.descriptors), *rest)
         if self.task_control is not None:

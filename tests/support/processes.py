@@ -13,6 +13,9 @@ from signal import SIGKILL, SIGTERM, Signals
 from types import TracebackType
 from typing import Self
 
+FORGETFUL = ("python", "-m", "tests.support.forgetful", "serve")
+"""The receiver's command where a load sends the same events in turn."""
+
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.02

@@ -36,6 +36,8 @@ async def every_acknowledgement_late(grounds: Grounds, seed: int) -> Tally:
     """What Kafka does not acknowledge in time is spooled at once; nothing is refused."""
     receiver = {"FOREBAY_PUBLISH__TIMEOUT_S": str(BUDGET_S)}
     async with grounds.site(seed, receiver=receiver, with_worker=False) as site:
+        site.receiver.is_forgetful = True  # each event comes several times, and shall cost the same
+        await site.receiver.restart()
         tokens = int(TOKENS * site.load)
         await site.ahead.prepare(tokens)
         events = site.ahead.in_turn(tokens)
