@@ -23,11 +23,12 @@ def loads(data: bytes) -> Any:
 
 
 def is_json(data: bytes) -> bool:
-    """Whether it is JSON, whatever bytes its texts have.
+    """Whether it is JSON in UTF-8.
 
-    No values are made of it, so it takes a tenth of the time that `loads` takes, and no memory.
+    No values are made of it, so it takes a tenth of the time that `loads` takes, and little memory.
     """
     try:
+        data.decode()  # which the parser asks only of values that it makes
         _WITHOUT_VALUES.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False

@@ -24,7 +24,7 @@ def warn_of_shared(directories: Iterable[Path], files: Iterable[Path] = ()) -> N
     """
     found = set(files)
     for directory in dict.fromkeys(directories):
-        _warn("700", [directory] if _is_shared(directory) else [])
+        _warn("700", [directory] if directory.is_dir() and _is_shared(directory) else [])
         found |= set(_files_in(directory))
     _warn("600", sorted(path for path in found if _is_shared(path)))
 

@@ -44,7 +44,7 @@ _LIMITS = Limits(body_timeout_s=0.2, max_in_flight=2, handling_timeout_s=0.2)
 class _RefusingIntake:
     """Refuses as the first letters of a token say, raised some frames down as stages do."""
 
-    async def accept(self, request: SignedRequest) -> Receipt:
+    async def accept(self, request: SignedRequest, together: object = None) -> Receipt:
         name = request.token.partition(b" ")[0].decode()
         held = request.token + b"?"  # what a frame of ours may hold
         if name == "hang":

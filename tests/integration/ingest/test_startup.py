@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,14 @@ OBSTACLES: dict[str, tuple[Spoil, str]] = {
         "FOREBAY_KAFKA__BOOTSTRAP_SERVERS",
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_may_read() -> Iterator[None]:
+    """What is spoilt here is no more open than what the programs make: else they warn of that."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
 
 
 @pytest.mark.parametrize("name", OBSTACLES)
