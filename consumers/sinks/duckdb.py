@@ -29,7 +29,7 @@ from consumers.sinks.duckdb_file import (
     incoming,
     quoted,
 )
-from consumers.sinks.duckdb_ids import Ids, Known, bounds, in_ranges, ranges
+from consumers.sinks.duckdb_ids import Ids, Known, bounds, events_of, in_ranges, ranges
 from consumers.unknown_fields import TableColumns, fitted_rows
 from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
@@ -175,14 +175,15 @@ class DuckDBSink:
         with self._transaction() as connection:
             self._tables.look(connection)
             self._ids.ensure(connection)
-            known = self._ids.known(connection, batch)
+            events = events_of(batch)
+            known = self._ids.known(connection, events)
             fields = self._read_fields(connection) if _has_unknown(batch) else {}
             written = {
                 name: self._write_rows(connection, name, rows, fields.get(name, {}), known)
                 for name, rows in batch.tables.items()
             }
-            more_rows = {_id(row) for rows in written.values() for row in rows if _id(row) in known}
-            self._ids.add(connection, batch, known, more_rows=more_rows)
+            more_rows = known.keys() & {_id(row) for rows in written.values() for row in rows}
+            self._ids.add(connection, events, known, more_rows=more_rows)
             self._write_offsets(connection, batch.source_id, batch.next_offsets)
         return {name: len(rows) for name, rows in written.items()}
 

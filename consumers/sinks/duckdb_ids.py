@@ -39,6 +39,17 @@ Known = Mapping[str, Collection[datetime | None]]
 """Ids that tables may have rows of, and the times that these rows have; None stands for any."""
 
 
+class _Event(NamedTuple):
+    """An event of a batch: the `day` that its repeats have too, None if they need not."""
+
+    day: int | None
+    values: Mapping[str, Any]
+
+
+Events = Mapping[str, _Event]
+"""By their ids."""
+
+
 class Ids:
     """Written in the transaction of the rows, so that no table has a row of an id unknown here."""
 
@@ -61,9 +72,8 @@ class Ids:
                     " where event_id is not null"
                 ).fetchall()
 
-    def known(self, connection: Connection, batch: Batch) -> Known:
-        """Those of the batch's events that tables may have rows of."""
-        events = _events(batch)
+    def known(self, connection: Connection, events: Events) -> Known:
+        """Those of these events that tables may have rows of."""
         if not events:
             return {}
         by_day = ranges(event.day for event in events.values() if event.day is not None)
@@ -87,12 +97,12 @@ class Ids:
         return known
 
     def add(
-        self, connection: Connection, batch: Batch, known: Known, *, more_rows: Collection[str]
+        self, connection: Connection, events: Events, known: Known, *, more_rows: Collection[str]
     ) -> None:
-        """All events of the batch but those known already; of these, such as got `more_rows`."""
+        """All of these events but those known already; of these, such as got `more_rows`."""
         new = [
             event.values
-            for event_id, event in _events(batch).items()
+            for event_id, event in events.items()
             if event_id not in known or (event.day is None and event_id in more_rows)
         ]
         with incoming(connection, _COLUMNS, new):
@@ -124,14 +134,8 @@ def bounds(found: list[tuple[Bound, Bound]]) -> list[Bound]:
     return [bound for both in found for bound in both]
 
 
-class _Event(NamedTuple):
-    """An event of a batch: the `day` that its repeats have too, None if they need not."""
-
-    day: int | None
-    values: Mapping[str, Any]
-
-
-def _events(batch: Batch) -> dict[str, _Event]:
+def events_of(batch: Batch) -> Events:
+    """The events that a batch has rows of."""
     events = {}
     for rows in batch.tables.values():
         for row in rows:

@@ -1,6 +1,5 @@
 """The receiver's admin application: common endpoints, its own checks, the API description."""
 
-import time
 from collections.abc import Mapping, Sequence
 
 from aiohttp import web
@@ -54,18 +53,14 @@ def receiver_admin(
 
 def key_ages(keys: Mapping[str, KeySource]) -> dict[str, float]:
     """Seconds since each issuer's keys were fetched, for those that ever were."""
-    now = time.time()
-    return {
-        issuer: now - source.fetched_at
-        for issuer, source in keys.items()
-        if source.fetched_at is not None
-    }
+    ages = {issuer: source.age_s for issuer, source in keys.items()}
+    return {issuer: age_s for issuer, age_s in ages.items() if age_s is not None}
 
 
 def _keys_check(source: KeySource, stale_after_s: float) -> Check:
     name = f"keys of {source.issuer}"
-    if source.fetched_at is None:
+    age_s = source.age_s
+    if age_s is None:
         return Check(name=name, ok=False, required=False, detail="never fetched")
-    age_s = time.time() - source.fetched_at
     detail = f"fetched {age_s:.0f} s ago"
     return Check(name=name, ok=age_s <= stale_after_s, required=False, detail=detail)

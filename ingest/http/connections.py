@@ -92,8 +92,7 @@ class Connections:
 
     def beside(self, connection: Connected) -> int:
         """How many connections its address has; 0 for one that is not bounded."""
-        address = self._open.get(connection)
-        return 0 if address is None else self._of[address]
+        return self._number_of(self._open.get(connection))
 
     def evict(self, reason: str, address: str | None = None) -> int:
         """Ends some connections, of this address or of any, and counts each; how many.
@@ -101,7 +100,7 @@ class Connections:
         Those that nothing was accepted on go first, and of these such as have many beside them.
         """
         ranked = [
-            ((rank[0], -self.beside(connection), rank[1]), connection)
+            ((rank[0], -self._number_of(of), rank[1]), connection)
             for connection, of in self._open.items()
             if (address is None or of == address) and (rank := connection.rank()) is not None
         ]
@@ -112,6 +111,9 @@ class Connections:
             self.discard(connection)
             connection.evict()
         return len(lowest)
+
+    def _number_of(self, address: str | None) -> int:
+        return 0 if address is None else self._of[address]
 
 
 def site_of(host: str) -> str:

@@ -78,6 +78,11 @@ class KeySource:
         self._under_way: asyncio.Task[None] | None = None  # one that has
         self._turn = asyncio.Lock()
 
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last successful fetch began; None where there was none."""
+        return None if self.fetched_at is None else time.time() - self.fetched_at
+
     def recall(self) -> None:
         """Takes up the keys that an earlier process had fetched; once, before anything is asked."""
         if self._kept is None or (found := self._kept.read()) is None:
@@ -195,27 +200,26 @@ class KeySource:
             self._kept.write(text, begin)
 
     def _drop_if_too_old(self) -> None:
-        if self._keys and self.fetched_at is not None:
-            age_s = time.time() - self.fetched_at
-            if age_s > self._max_age_s:
-                log.error(
-                    "keys are too old to be used, new events wait for a fetch:"
-                    " check the way to the key source",
-                    issuer=self.issuer,
-                    age_s=round(age_s),
-                )
-                self._keys = {}
+        age_s = self.age_s
+        if self._keys and age_s is not None and age_s > self._max_age_s:
+            log.error(
+                "keys are too old to be used, new events wait for a fetch:"
+                " check the way to the key source",
+                issuer=self.issuer,
+                age_s=round(age_s),
+            )
+            self._keys = {}
 
     def _warn_if_older_than(self, stale_s: float) -> None:
-        now_s = time.time()
-        if self.fetched_at is None or now_s - self.fetched_at <= stale_s:
+        now_s, age_s = time.time(), self.age_s
+        if age_s is None or age_s <= stale_s:
             return
         if self._warned_at is None or abs(now_s - self._warned_at) >= _WARN_EVERY_S:
             self._warned_at = now_s
             log.warning(
                 "keys are old, the key source has not answered for long: check the way to it",
                 issuer=self.issuer,
-                age_s=round(now_s - self.fetched_at),
+                age_s=round(age_s),
             )
 
     async def _download(self) -> bytes:

@@ -16,7 +16,7 @@ import click
 from tests.faults import results
 from tests.faults.grounds import Grounds
 from tests.faults.matrix import ROWS, Case, Row
-from tests.faults.verdict import Tally, Violation
+from tests.faults.verdict import Tally
 from tests.kafka.errors import KafkaUnavailable
 
 
@@ -91,13 +91,7 @@ def _tell(outcome: Outcome) -> None:
 
 async def _outcome(grounds: Grounds, row: Row, case: Case, seed: int) -> Outcome:
     began = time.monotonic()
-    try:
-        tally = await case.run(grounds, seed)
-    except KafkaUnavailable:
-        raise
-    except Exception as error:  # whatever ends a case early, the others are to run
-        seen = f"{type(error).__name__}: {error}"
-        tally = Tally(violations=(Violation(invariant="case", seen=seen),))
+    tally = await case.tally(grounds, seed)
     return Outcome(row=row, case=case, seed=seed, seconds=time.monotonic() - began, tally=tally)
 
 

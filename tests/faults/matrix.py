@@ -29,7 +29,8 @@ from tests.faults.rows import (
     tokens,
     worker,
 )
-from tests.faults.verdict import Tally
+from tests.faults.verdict import Tally, Violation
+from tests.kafka.errors import KafkaUnavailable
 from tests.siege import cases as siege
 
 Run = Callable[[Grounds, int], Awaitable[Tally]]
@@ -43,6 +44,19 @@ class Case:
     name: str
     run: Run
     quick: bool
+
+    async def tally(self, grounds: Grounds, seed: int) -> Tally:
+        """What the case comes to; whatever ends it early is a violation, but a missing broker.
+
+        Raises KafkaUnavailable.
+        """
+        try:
+            return await self.run(grounds, seed)
+        except KafkaUnavailable:
+            raise
+        except Exception as error:  # the others are to run
+            seen = f"{type(error).__name__}: {error}"
+            return Tally(violations=(Violation(invariant="case", seen=seen),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +74,14 @@ class Row:
 
 
 def _quick(*runs: Run) -> tuple[Case, ...]:
-    return tuple(Case(name=name_of(run), run=run, quick=True) for run in runs)
+    return tuple(Case(name=_name(run), run=run, quick=True) for run in runs)
 
 
 def _long(*runs: Run) -> tuple[Case, ...]:
-    return tuple(Case(name=name_of(run), run=run, quick=False) for run in runs)
+    return tuple(Case(name=_name(run), run=run, quick=False) for run in runs)
 
 
-def name_of(run: Run) -> str:
-    """The case's own name."""
+def _name(run: Run) -> str:
     return run.__name__  # type: ignore[attr-defined, no-any-return, unused-ignore]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import resource
 import ssl
@@ -15,6 +14,7 @@ from tests.integration.ingest.site import Site, eventually, notices, running_sit
 from tests.integration.ingest.wire import Connection, connected, exchange, post, read_answer
 
 LIVE, PNS = "/live-events", "/pns"
+NAME = "receiver.example.edu"
 _GONE = "connections cannot be accepted"
 
 
@@ -60,19 +60,14 @@ async def test_connections_are_capped_by_the_descriptors_there_are(tmp_path: Pat
 
 
 async def test_unfinished_handshakes_count_and_make_room(tmp_path: Path) -> None:
-    client, settings = _tls(tmp_path)
-    settings["FOREBAY_HTTP__MAX_CONNECTIONS"] = "20"
-    async with (
-        running_site(tmp_path / "site", settings=settings) as site,
-        contextlib.AsyncExitStack() as on,
-    ):
+    async with _over_tls(tmp_path, max_connections=20) as (site, client, on):
         before = await _descriptors(site)
         for _ in range(50):
             await on.enter_async_context(connected(site.port))
         await eventually(lambda: _is_accepted(site, 20))
         scrape = await site.metrics()
         assert scrape.value("forebay_requests_aborted_total", reason="too_many_connections") >= 30
-        async with _over_tls(site, client) as kept:
+        async with connected(site.port, tls=client, name=NAME) as kept:
             assert await _status(kept, LIVE, site.live_event(1)) == 202
             for _ in range(50):
                 _, writer = await on.enter_async_context(connected(site.port))
@@ -84,24 +79,33 @@ async def test_unfinished_handshakes_count_and_make_room(tmp_path: Path) -> None
 
 
 async def test_unfinished_handshakes_take_a_share_of_the_connections(tmp_path: Path) -> None:
-    client, settings = _tls(tmp_path)
-    settings["FOREBAY_HTTP__MAX_CONNECTIONS"] = "700"
-    async with (
-        running_site(tmp_path / "site", settings=settings) as site,
-        contextlib.AsyncExitStack() as on,
-    ):
+    async with _over_tls(tmp_path, max_connections=700) as (site, client, on):
         for _ in range(400):
             await on.enter_async_context(connected(site.port))
         await eventually(lambda: _are_ended(site, 50))
         assert (await site.metrics()).value("forebay_open_connections") <= 350
-        async with _over_tls(site, client) as kept:
+        async with connected(site.port, tls=client, name=NAME) as kept:
             assert await _status(kept, LIVE, site.live_event(1)) == 202
+
+
+@contextlib.asynccontextmanager
+async def _over_tls(
+    directory: Path, *, max_connections: int
+) -> AsyncIterator[tuple[Site, ssl.SSLContext, contextlib.AsyncExitStack]]:
+    """A receiver behind TLS, a client that trusts it, and what is to be closed at the end."""
+    client, settings = _tls(directory)
+    settings["FOREBAY_HTTP__MAX_CONNECTIONS"] = str(max_connections)
+    async with (
+        running_site(directory / "site", settings=settings) as site,
+        contextlib.AsyncExitStack() as on,
+    ):
+        yield site, client, on
 
 
 def _tls(directory: Path) -> tuple[ssl.SSLContext, dict[str, str]]:
     """A client, and settings of a receiver that it trusts."""
     authority = trustme.CA()
-    issued = authority.issue_cert("receiver.example.edu")
+    issued = authority.issue_cert(NAME)
     issued.private_key_pem.write_to_path(str(directory / "key.pem"))
     issued.cert_chain_pems[0].write_to_path(str(directory / "cert.pem"))
     client = ssl.create_default_context()
@@ -145,16 +149,3 @@ async def _status(connection: Connection, path: str, body: bytes) -> int:
     reader, writer = connection
     writer.write(post(path, body))
     return (await read_answer(reader)).status
-
-
-@contextlib.asynccontextmanager
-async def _over_tls(site: Site, client: ssl.SSLContext) -> AsyncIterator[Connection]:
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", site.port, ssl=client, server_hostname="receiver.example.edu"
-    )
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
