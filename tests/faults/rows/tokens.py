@@ -29,6 +29,7 @@ from tests.faults.grounds import Grounds
 from tests.faults.judging import settle_and_judge
 from tests.faults.site import Site, event_request
 from tests.faults.verdict import Tally
+from tests.faults.waiting import until
 from tests.support.keys import SigningKey, base64url
 
 COOLDOWN_S: Final = 3.0
@@ -40,6 +41,8 @@ EVENTS_OF_A_STRANGER: Final = 3
 LEEWAY_S: Final = 300
 HOUR_S: Final = 3_600
 SIGNATURE_BYTES: Final = 256
+LATEST_TOKENS: Final = 64
+CLOCK_AHEAD_S: Final = 600
 
 
 async def random_kids(grounds: Grounds, seed: int) -> Tally:
@@ -124,6 +127,28 @@ async def moved_clocks(grounds: Grounds, seed: int) -> Tally:
         site.expect(expired == len(bad), f"{expired} of {len(bad)} were quarantined as expired")
         site.expect(not site.witness.not_accepted, "a token within its time was not accepted")
         return await settle_and_judge(site)
+
+
+async def clock_behind(grounds: Grounds, seed: int) -> Tally:
+    """Canvas's clock runs ten minutes ahead of the receiver's: nothing is refused, and it tells."""
+    told = "events are signed in the future: is this machine's clock behind?"
+    async with grounds.site(seed, brokers=0) as site:
+        await site.canvas.send_events(site.url, count=LATEST_TOKENS)
+        calm_s = await _clock_skew_s(site)
+        site.expect(0 <= calm_s < CLOCK_AHEAD_S, f"the skew was {calm_s} s before")
+        ahead = [_aged(site, number, -CLOCK_AHEAD_S) for number in range(LATEST_TOKENS)]
+        await site.send(ahead)
+        skew_s = await _clock_skew_s(site)
+        site.expect(abs(skew_s + CLOCK_AHEAD_S) < 30, f"the skew was {skew_s} s")
+        await until(lambda: any(line["event"] == told for line in site.receiver.logged("warning")))
+        _expect_none_refused(site)
+        return await settle_and_judge(site)
+
+
+async def _clock_skew_s(site: Site) -> float:
+    metrics = await site.metrics()
+    issuer = site.canvas.school.live_events_issuer
+    return metrics.value("forebay_clock_skew_seconds", issuer=issuer)
 
 
 def _expect_none_refused(site: Site) -> None:
