@@ -6,6 +6,7 @@ an early answer; and what is no HTTP it would quote in its answer and its log.
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import Callable
 from typing import Any, cast
@@ -162,6 +163,21 @@ class Connection(web.RequestHandler):
             raise ConnectionError("an answer has begun already")
         self._metrics.aborted("bad_http")
         return problem(Malformed())
+
+    def _process_keepalive(self) -> None:
+        # timers run before sockets are read: a request that came meanwhile would be lost unread
+        if self._has_more_to_read():
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
+
+    def _has_more_to_read(self) -> bool:
+        """Whether the kernel has something of the peer's that nobody has read, or its end."""
+        wire = self._wire.get_extra_info("socket") if self._wire is not None else None
+        if wire is None or wire.fileno() < 0:
+            return False
+        ready = select.poll()
+        ready.register(wire.fileno(), select.POLLIN)
+        return bool(ready.poll(0))
 
     def _head_came(self, size: int, heads: int) -> None:
         self._end_head()

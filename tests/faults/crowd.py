@@ -18,6 +18,9 @@ from tests.emulator.traffic import SignedEvent
 
 MAX_CONNECTIONS: Final = 1_500
 
+KEPT_S: Final = 2.0
+"""An idle connection is given up before the receiver does, as HTTP clients do."""
+
 _EARLY_S: Final = 0.002
 """Less than this is not worth a sleep."""
 
@@ -44,7 +47,7 @@ class Crowd:
         self._on_delivery = on_delivery
         self._tls = tls
         self._room = asyncio.Semaphore(connections)
-        self._idle: list[_Ends] = []
+        self._idle: list[tuple[float, _Ends]] = []
         self._role: dict[str, Role] = {}
         self.sent = 0
 
@@ -57,7 +60,7 @@ class Crowd:
     def hang_up(self) -> None:
         """Closes the connections that wait for nothing; the next request opens its own."""
         while self._idle:
-            self._idle.pop()[1].close()
+            self._idle.pop()[1][1].close()
 
     async def post(
         self, events: AsyncIterator[SignedEvent], *, rate: float, until: asyncio.Event
@@ -127,14 +130,14 @@ class Crowd:
         if b"connection: close" in head.lower():
             writer.close()
         else:
-            self._idle.append(ends)
+            self._idle.append((time.monotonic(), ends))
         return int(head.split(b" ", 2)[1]), orjson.loads(body)
 
     async def _ends(self) -> _Ends:
-        """A connection that was kept and is still open, or a new one."""
+        """A connection that was not idle for long, or a new one."""
         while self._idle:
-            ends = self._idle.pop()
-            if not ends[0].at_eof():  # the receiver closes what is idle for some seconds
+            idle_since_s, ends = self._idle.pop()
+            if time.monotonic() - idle_since_s < KEPT_S and not ends[0].at_eof():
                 return ends
             ends[1].close()
         return await self._connected()

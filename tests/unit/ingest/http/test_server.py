@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -165,6 +166,27 @@ async def test_idle_connection_is_closed_soon_and_a_proxys_later(
         assert await connection.answers(1) == [202]
     assert await direct.end() == "closed"
     assert not proxy.ended.done()
+
+
+async def test_idle_connection_is_not_closed_over_a_request_that_nobody_has_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "_KEEPALIVE_S", _SOON_S)
+    listener = _Listener()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = listener.connect()
+        connection._extra["socket"] = ours  # type: ignore[attr-defined]
+        connection.protocol.data_received(_REQUEST)
+        assert await connection.answers(1) == [202]
+        theirs.send(_REQUEST)
+        later = listener.connect()
+        later.protocol.data_received(_REQUEST)
+        assert await later.end() == "closed"
+        assert not connection.ended.done()
+        connection.protocol.data_received(ours.recv(1024))
+        assert await connection.answers(2) == [202, 202]
+        assert await connection.end() == "closed"
 
 
 async def test_nothing_is_unpacked() -> None:
