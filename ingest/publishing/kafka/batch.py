@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
@@ -89,7 +89,7 @@ class Batch:
 
 
 def take(
-    queues: Iterable[Queues], *, busy: Collection[Partition], skipped: Callable[[Pending], None]
+    queues: Iterable[Queues], busy: Container[Partition], skipped: Callable[[Pending], None]
 ) -> list[Batch]:
     """The batches of one request, at most one for each partition that is not busy.
 

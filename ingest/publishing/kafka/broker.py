@@ -1,11 +1,11 @@
 """Sends to one broker: while one request is under way, the next one fills with all that comes.
 
-A partition has one batch under way at a time, so its records keep their order.
+A partition has one batch under way at a time, so its records keep their order, but where a request
+hangs: a partition that is held up by another has a second one.
 """
 
 import asyncio
 import contextlib
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -15,6 +15,7 @@ from ingest.errors import Overloaded, PartitionUnavailable, RecordTooLarge, Topi
 from ingest.publishing.circuit_breaker import CircuitBreaker
 from ingest.publishing.kafka.batch import Batch, Pending, Queues, take
 from ingest.publishing.kafka.cluster import Connection
+from ingest.publishing.kafka.lines import OVERTAKE_AFTER_S, Line, Lines
 from ingest.publishing.log import Partition
 
 log = structlog.get_logger(__name__)
@@ -27,8 +28,6 @@ _MIN_WINDOW = 64
 _SLOW_AFTER_SHARE = 1 / 8
 """Of the budget: what gives no answer for so long, broker or partition, pauses or is slow."""
 _SLOW_WINDOW = 128
-_MAX_UNDER_WAY = 3
-_OVERTAKE_AFTER_S = 0.1
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 1.0
 
 _TOO_LARGE = frozenset({"MessageSizeTooLargeError", "RecordListTooLargeError"})
@@ -47,8 +46,9 @@ class Broker:
     """Queues by partition, and requests that take from all of them.
 
     A request that is not answered at once, since one of its partitions is slow, is overtaken by the
-    next, over a connection of its own, with records of other partitions. Urgent records go before
-    later ones; probes of partitions that failed go by themselves.
+    next, over a connection of its own, with records of other partitions. If the next is answered
+    first, each partition of the one that hangs goes on by itself. Urgent records go before later
+    ones; probes of partitions that failed go by themselves.
     """
 
     def __init__(
@@ -68,15 +68,13 @@ class Broker:
         self._urgent: Queues = {}
         self._later: Queues = {}
         self._probes: Queues = {}
-        self._busy: dict[Partition, float] = {}  # since when
-        self._lines = [_Line() for _ in range(_MAX_UNDER_WAY)]
-        self._probe_line = _Line()
+        self._lines = Lines()
+        self._tried = False
         self._requests: set[asyncio.Task[None]] = set()
         self._circuit = CircuitBreaker(
             first_pause_s=_FIRST_PAUSE_S, longest_pause_s=_LONGEST_PAUSE_S
         )
         self._window = MAX_RECORDS
-        self._last_began_s = 0.0
         self._heard_s = 0.0
         self._records = 0
         self._urgent_records = 0
@@ -136,7 +134,7 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
         self.fail_waiting(PartitionUnavailable(f"{self.name}: closing"))
-        self._drop_connections()
+        self._lines.disconnect()
 
     def fail_waiting(self, error: Exception) -> None:
         """Gives back all that has not been sent."""
@@ -148,44 +146,49 @@ class Broker:
     def _pump(self) -> None:
         """Begins what may begin now. The end of a request pumps again, and so does a new record."""
         self._pumping = None
-        if self._probes and self._probe_line.is_free:
-            self._begin(self._probe_line, self._take(self._probes))
-        line = next((line for line in self._lines if line.is_free), None)
+        if self._probes and self._lines.probes.is_free:
+            busy = self._lines.busy() | self._lines.held_up()
+            self._begin(self._lines.probes, take([self._probes], busy, self._let_go))
+        line = self._lines.free()
         if line is None or not (self._urgent or self._later):
             return
-        wait_s = self._until_next_s()
+        wait_s = self._lines.until_next_s(self._clock())
         if wait_s <= 0:
-            batches = self._take(self._urgent, self._later)
+            batches = self._next()
             if not batches:
                 return
-            self._last_began_s = self._clock()
             self._begin(line, batches)
-            wait_s = _OVERTAKE_AFTER_S
+            wait_s = OVERTAKE_AFTER_S
         if self._urgent or self._later:
             self._pumping = asyncio.get_running_loop().call_later(wait_s, self._pump)
 
-    def _until_next_s(self) -> float:
-        """Seconds until a request may begin beside those that are under way; 0 if none is."""
-        if all(line.is_free for line in self._lines):
-            return 0.0
-        return self._last_began_s + _OVERTAKE_AFTER_S - self._clock()
+    def _next(self) -> list[Batch]:
+        """What may go; and, by turns, one partition that is held up: it may be what hangs."""
+        queues = [self._urgent, self._later]
+        busy, held_up = self._lines.busy(), self._lines.held_up()
+        others = busy | held_up
+        one = None
+        if held_up and self._lines.have_room_for_a_try:
+            one = next((each for queue in queues for each in queue if each in held_up - busy), None)
+        if one is None:
+            return take(queues, others, self._let_go)
+        self._tried = not self._tried
+        if self._tried:
+            return take(queues, _AllBut(one), self._let_go)
+        return take(queues, others, self._let_go) or take(queues, _AllBut(one), self._let_go)
 
-    def _begin(self, line: "_Line", batches: list[Batch]) -> None:
+    def _begin(self, line: Line, batches: list[Batch]) -> None:
         if not batches:
             return
-        now_s = self._clock()
-        self._busy.update((batch.partition, now_s) for batch in batches)
-        if all(other.is_free for other in self._lines):
+        if self._lines.are_free:
             self._heard_s = self._clock()
-        line.is_free = False
+        self._lines.begin(line, [batch.partition for batch in batches], now_s=self._clock())
         task = asyncio.create_task(self._request(line, batches), name=f"kafka request {self.name}")
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
 
-    def _take(self, *queues: Queues) -> list[Batch]:
-        return take(queues, busy=self._busy, skipped=self._let_go)
-
-    async def _request(self, line: "_Line", batches: list[Batch]) -> None:
+    async def _request(self, line: Line, batches: list[Batch]) -> None:
+        answered = False
         try:
             said = await self._produce(line, batches)
         except asyncio.CancelledError:
@@ -195,19 +198,18 @@ class Broker:
             self._failed(error)
             self._end_all(batches, PartitionUnavailable(f"{self.name}: {type(error).__name__}"))
         else:
+            answered = True
             self._adapt(batches)
             for batch in batches:
                 self._judge(batch, said.get(batch.partition, "no answer"))
         finally:
-            line.is_free = True
+            self._lines.end(line, answered=answered, now_s=self._clock())
             self._heard_s = self._clock()
-            for batch in batches:
-                del self._busy[batch.partition]
             if self._pumping is not None:
                 self._pumping.cancel()
             self._pumping = asyncio.get_running_loop().call_soon(self._pump)
 
-    async def _produce(self, line: "_Line", batches: list[Batch]) -> dict[Partition, str | None]:
+    async def _produce(self, line: Line, batches: list[Batch]) -> dict[Partition, str | None]:
         if line.connection is None or not line.connection.is_open:
             line.connection = await self._connect()
         return await line.connection.produce(
@@ -255,10 +257,10 @@ class Broker:
         While no answer comes it is few: else all that comes until the first late answer would wait
         for it, too many at once for the receiver.
         """
-        if all(line.is_free for line in self._lines):
+        if self._lines.are_free:
             return self._window
         slow_since_s = self._clock() - self._slow_after_s
-        partition_is_slow = self._busy.get(partition, math.inf) < slow_since_s
+        partition_is_slow = self._lines.since_s(partition) < slow_since_s
         if partition_is_slow or self._heard_s < slow_since_s:
             return min(self._window, _SLOW_WINDOW)
         return self._window
@@ -272,16 +274,9 @@ class Broker:
                 cause=type(error).__name__,
             )
         self._circuit.failed(now_s)
-        self._drop_connections()
+        self._lines.disconnect()
         self.fail_waiting(PartitionUnavailable(f"{self.name} does not answer"))
         self._on_failure()
-
-    def _drop_connections(self) -> None:
-        """Nothing lives on of what was under way: their requests fail too."""
-        for line in (*self._lines, self._probe_line):
-            if line.connection is not None:
-                line.connection.close()
-                line.connection = None
 
     def _end_all(self, batches: list[Batch], error: Exception) -> None:
         for batch in batches:
@@ -300,11 +295,11 @@ class Broker:
         self._bytes -= pending.size_bytes
 
 
-class _Line:
-    """A place for one request under way, and its connection."""
+class _AllBut:
+    """As a collection of partitions: all but one."""
 
-    __slots__ = ("connection", "is_free")
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
 
-    def __init__(self) -> None:
-        self.connection: Connection | None = None
-        self.is_free = True
+    def __contains__(self, partition: object) -> bool:
+        return partition != self._partition

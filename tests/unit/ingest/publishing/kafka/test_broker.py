@@ -167,6 +167,78 @@ async def test_request_that_hangs_is_overtaken_by_other_partitions(bench: _Bench
     assert (await bench.request()).keys == {Partition("sick", 0): [2]}
 
 
+async def test_partitions_beside_one_that_hangs_go_on_each_by_itself(bench: _Bench) -> None:
+    together = [bench.offer(0, "sick"), bench.offer(1, "well"), bench.offer(2, "fine")]
+    hanging = await bench.request()
+    bench.offer(3, "other")
+    (await bench.request()).answer()
+    for n, topic in enumerate(("well", "fine", "sick"), start=4):
+        bench.offer(n, topic)
+    for n, topic in ((4, "well"), (5, "fine")):
+        request = await bench.request()
+        assert request.keys == {Partition(topic, 0): [n]}
+        request.answer()
+    assert (await bench.request()).keys == {Partition("sick", 0): [6]}
+    # two of three lines are held now, by the one partition: the third is for all others
+    for n, topic in enumerate(("sick", "well", "fine", "other"), start=7):
+        bench.offer(n, topic)
+    request = await bench.request()
+    assert request.keys == {
+        Partition(t, 0): [n] for n, t in ((8, "well"), (9, "fine"), (10, "other"))
+    }
+    hanging.answer(sick="RequestTimedOutError")
+    assert [type(fate) for fate in await _ended(*together)] == [
+        PartitionUnavailable,
+        type(None),
+        type(None),
+    ]
+
+
+async def test_held_up_partitions_take_turns_with_all_others(bench: _Bench) -> None:
+    for n in range(5):
+        bench.offer(n, f"held-{n}")
+    await bench.request()
+    bench.offer(5, "other")
+    (await bench.request()).answer()
+    for n in range(5):
+        bench.offer(n, f"held-{n}")
+    seen = []
+    for n in range(4):
+        bench.offer(n, "other")
+        request = await bench.request()
+        seen.append([partition.topic for partition in request.keys])
+        request.answer()
+    assert seen == [["held-0"], ["other"], ["held-1"], ["other"]]
+
+
+async def test_nothing_hangs_where_every_answer_is_late(bench: _Bench) -> None:
+    for topic in "ab":
+        bench.offer(0, topic)
+    first = await bench.request()
+    for topic in "cd":
+        bench.offer(1, topic)
+    second = await bench.request()
+    first.answer()
+    for topic in "ce":
+        bench.offer(2, topic)
+    assert (await bench.request()).keys == {Partition("e", 0): [2]}
+    second.answer()
+    assert (await bench.request()).keys == {Partition("c", 0): [2]}
+
+
+async def test_answered_probe_says_nothing_of_a_request_that_has_just_begun(bench: _Bench) -> None:
+    for topic in "ab":
+        bench.offer(0, topic)
+    request = await bench.request()
+    probe = bench.offer(1, "sick", probing=True)
+    (await bench.request()).answer()
+    await _ended(probe)
+    for topic in "ac":
+        bench.offer(2, topic)
+    assert (await bench.request()).keys == {Partition("c", 0): [2]}
+    request.answer()
+
+
 async def test_probe_goes_by_itself_and_nobody_waits_for_it(bench: _Bench) -> None:
     bench.offer(0, "sick", probing=True)
     bench.offer(1, "well")
@@ -256,7 +328,7 @@ async def test_few_queue_behind_a_partition_that_hangs(bench: _Bench) -> None:
     (await bench.request()).answer()
     for n in range(2, module._SLOW_WINDOW + 1):
         bench.offer(n, "hangs")
-    bench.broker._busy[Partition("hangs", 0)] -= 1.1 * BUDGET_S * module._SLOW_AFTER_SHARE
+    bench.broker._lines._lines[0].began_s -= 1.1 * BUDGET_S * module._SLOW_AFTER_SHARE
     with pytest.raises(Overloaded):
         bench.offer(997, "hangs")
     bench.offer(998, "hangs", urgent=False)
