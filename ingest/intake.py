@@ -22,6 +22,7 @@ from ingest.publishing.recent_ids import RecentIds
 from ingest.spool.deferred import Deferred, Together
 from ingest.storage.token_bucket import TokenBucket
 from ingest.values import Claims, EventState, Outcome, Receipt, SignedRequest
+from ingest.verifying.tenant_rates import TenantRates
 from ingest.verifying.token import bare
 from ingest.verifying.verifier import Verifier
 
@@ -43,6 +44,7 @@ class Intake:
         self,
         *,
         verifier: Verifier,
+        tenant_rates: TenantRates,
         publisher: Publisher,
         deferred: Deferred,
         metrics: Metrics,
@@ -51,6 +53,7 @@ class Intake:
         quarantine_room: TokenBucket,
     ) -> None:
         self._verifier = verifier
+        self._tenant_rates = tenant_rates
         self._publisher = publisher
         self._deferred = deferred
         self._metrics = metrics
@@ -65,6 +68,7 @@ class Intake:
         with self._metrics.enter(request.source) as entry:
             try:
                 claims = await self._verifier.verify(request)
+                self._tenant_rates.take(claims)
                 receipt = await self._deliver(claims, request)
             except Uncheckable as why:
                 receipt = await self._deferred.keep(request, why, together or Together())

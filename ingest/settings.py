@@ -73,6 +73,7 @@ class VerifySettings(Section):
     leeway_s: float = Field(default=300, ge=0)
     keys_refresh_s: float = Field(default=600, ge=1)
     keys_max_age_s: float = Field(default=7 * 24 * 3600, gt=0)
+    tenant_events_per_s: float | None = Field(default=None, gt=0)
 
 
 class QuarantineSettings(Section):

@@ -32,6 +32,7 @@ from ingest.storage.token_bucket import TokenBucket
 from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, client_session
 from ingest.verifying.kept_keys import KeptKeys
+from ingest.verifying.tenant_rates import TenantRates
 from ingest.verifying.tenants import HourlyAllowance
 from ingest.verifying.tenants_file import Directory
 from ingest.verifying.verifier import Verifier
@@ -251,6 +252,7 @@ def _intake(
             may_keep_unknown_tenant=allowance.passes,
             on_ignored_members=metrics.ignored_members,
         ),
+        tenant_rates=TenantRates(settings.verify.tenant_events_per_s),
         publisher=publisher,
         deferred=Deferred(spool, max_bytes=settings.spool.deferred_max_bytes),
         metrics=metrics,

@@ -39,6 +39,7 @@ from ingest.publishing.publisher import Landed, Publisher
 from ingest.spool.deferred import Deferred, Together
 from ingest.storage.token_bucket import TokenBucket
 from ingest.values import Claims, EventState, Receipt, SignedRequest, TokenClaims
+from ingest.verifying.tenant_rates import TenantRates
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     LIVE_EVENTS_ISSUER,
@@ -100,7 +101,13 @@ class _Deferred:
 
 
 class _Trip:
-    def __init__(self, answer: Claims | Exception, *, quarantine_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self,
+        answer: Claims | Exception,
+        *,
+        quarantine_bytes: int = 1 << 30,
+        tenant_events_per_s: float | None = None,
+    ) -> None:
         self.metrics = Metrics("p7")
         self.log = _Log()
         self.deferred = _Deferred()
@@ -108,6 +115,7 @@ class _Trip:
         self.drift = Drift()
         self.intake = Intake(
             verifier=cast(Verifier, self.verifier),
+            tenant_rates=TenantRates(tenant_events_per_s),
             publisher=Publisher(cast(Log, self.log)),
             deferred=cast(Deferred, self.deferred),
             metrics=self.metrics,
@@ -170,6 +178,15 @@ async def test_published_event_is_settled_and_seen() -> None:
     assert trip.value("forebay_tenant_last_event_timestamp_seconds", tenant=TENANT) == NOW_S
     assert trip.ledger() == {"live-events": (1, 1), "pns": (0, 0)}
     assert trip.held() == 0
+
+
+async def test_event_beyond_its_tenants_rate_is_turned_away_and_counted() -> None:
+    trip = _Trip(live_event(), tenant_events_per_s=0.1)
+    await trip.intake.accept(request(_TOKEN))
+    with pytest.raises(Overloaded):
+        await trip.intake.accept(request(_TOKEN))
+    assert len(trip.log.records) == 1
+    assert trip.settled("not_durable", "overloaded") == 1
 
 
 async def test_event_is_held_until_it_is_durable() -> None:

@@ -37,6 +37,7 @@ from ingest.spool.files.store import FILE_NAME, SpoolFile
 from ingest.storage.token_bucket import TokenBucket
 from ingest.verify_deferred import DeferredVerification
 from ingest.verifying.jwks import KeySource, KeysUnavailable
+from ingest.verifying.tenant_rates import TenantRates
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     LIVE_EVENTS_ISSUER,
@@ -94,6 +95,7 @@ class _Process:
                 may_keep_unknown_tenant=lambda at_s, of: True,
                 on_ignored_members=lambda count: None,
             ),
+            tenant_rates=TenantRates(None),
             publisher=Publisher(log, bench.spool, router),
             deferred=Deferred(bench.spool, max_bytes=200_000),
             metrics=metrics,

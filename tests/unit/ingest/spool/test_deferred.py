@@ -15,22 +15,16 @@ from ingest.spool import deferred as deferred_module
 from ingest.spool.deferred import WAITING_PER_REQUEST, WAITING_PER_S, Deferred, Together
 from ingest.storage.token_bucket import TokenBucket
 from ingest.values import SignedRequest
+from tests.support.clock import Clock
 from tests.unit.ingest.publishing.fakes import LIMITS, SpoolBench, open_spool, token
 
 _LANE = 800_000
 
 
-class _Clock:
-    now_s = 50.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 class _Lane:
     """A deferred lane by a clock of ours."""
 
-    def __init__(self, bench: SpoolBench, clock: _Clock, max_bytes: int) -> None:
+    def __init__(self, bench: SpoolBench, clock: Clock, max_bytes: int) -> None:
         self.bench = bench
         self.clock = clock
         self.deferred = Deferred(bench.spool, max_bytes=max_bytes)
@@ -69,7 +63,7 @@ class _Lane:
 async def _lane(
     place: Path, monkeypatch: pytest.MonkeyPatch, *, max_bytes: int = _LANE
 ) -> AsyncIterator[_Lane]:
-    clock = _Clock()
+    clock = Clock()
 
     def bucket(*, burst: float, per_s: float) -> TokenBucket:
         return TokenBucket(burst=burst, per_s=per_s, clock=clock)
@@ -108,7 +102,7 @@ async def test_share_fills_again_as_time_goes_by(
 
 
 async def test_two_hundred_events_a_second_are_all_kept_for_two_minutes_by_default() -> None:
-    clock, lane_bytes = _Clock(), SpoolSettings().deferred_max_bytes
+    clock, lane_bytes = Clock(), SpoolSettings().deferred_max_bytes
     share = TokenBucket(
         burst=lane_bytes * deferred_module.BURST_SHARE,
         per_s=lane_bytes / deferred_module.REFILL_S,
@@ -116,7 +110,7 @@ async def test_two_hundred_events_a_second_are_all_kept_for_two_minutes_by_defau
     )
     for _ in range(120):
         assert all(share.take(2_800) for _ in range(200))
-        clock.now_s += 1
+        clock.advance(1)
 
 
 async def test_few_notices_wait_for_keys_that_can_be_had(
@@ -126,7 +120,7 @@ async def test_few_notices_wait_for_keys_that_can_be_had(
         together = Together()
         assert await lane.placed(100, together) == WAITING_PER_REQUEST
         assert await lane.placed(100, Together()) == WAITING_PER_S - WAITING_PER_REQUEST
-        lane.clock.now_s += 1
+        lane.clock.advance(1)
         assert await lane.placed(10, together) == 0
         assert await lane.placed(10, Together()) == 10
 
@@ -139,7 +133,7 @@ async def test_notices_that_wait_are_bounded_in_all_until_they_are_judged(
     async with _lane(tmp_path, monkeypatch) as lane:
         for second in range(4):
             placed[second] = await lane.placed(12, Together())
-            lane.clock.now_s += 1
+            lane.clock.advance(1)
         held = await lane.bench.spool.read_tokens(after=0, limit=5)
         await lane.bench.spool.forget_tokens(held, when_gone=lambda gone: None)
         placed[4] = await lane.placed(12, Together())
