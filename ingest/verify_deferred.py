@@ -17,6 +17,7 @@ from ingest.verifying.jwks import KeySource, KeysUnavailable
 log = structlog.get_logger(__name__)
 
 _LOOK_EVERY_S = 1.0
+_LONGEST_PAUSE_S = 30.0
 _AT_ONCE = 200
 
 
@@ -32,31 +33,37 @@ class DeferredVerification:
 
     async def run(self) -> None:
         """Looks for tokens that can be judged until it is cancelled."""
+        pause_s = _LOOK_EVERY_S
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(pause_s)
+            is_worth_it = True
             with contextlib.suppress(NotDurable):  # the disk, which the spool has logged
                 await self._forget()
                 if self._spool.has_tokens:
-                    await self.verify_all()
+                    is_worth_it = await self.verify_all()
+            pause_s = _LOOK_EVERY_S if is_worth_it else min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    async def verify_all(self) -> None:
+    async def verify_all(self) -> bool:
         """Judges every token for whose issuer keys can be had. Raises NotDurable.
 
-        Keys are fetched after the last of them came in, so that what no key fits has none.
+        Keys are fetched after the last of them came in, so that what no key fits has none. Whether
+        that is worth while again soon: not where most were read only to wait for another issuer's.
         """
         last_id = await self._spool.last_token_id()
         if not await self._refresh():
-            return
-        judged = position = 0
+            return True
+        judged = read = position = 0
         self._refused.clear()
         while chunk := await self._spool.read_tokens(after=position, limit=_AT_ONCE):
             due = [held for held in chunk if held.id <= last_id]
             judged += await self._verify(due)
+            read += len(due)
             position = chunk[-1].id
             if len(due) < len(chunk):
                 break
         if judged:
             log.info("deferred events verified", events=judged, refused=dict(self._refused))
+        return judged >= read // 2
 
     async def _refresh(self) -> bool:
         """Whether any issuer's keys could be fetched."""

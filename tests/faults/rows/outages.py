@@ -11,8 +11,8 @@ from tests.faults.judging import judge, settle, settle_and_judge
 from tests.faults.site import Site
 from tests.faults.verdict import Tally
 
-TIME_SCALE: Final = 0.005
-"""Ten minutes of Canvas's retry in three seconds."""
+TIME_SCALE: Final = 0.01
+"""Ten minutes of Canvas's retry in six seconds: a receiver takes some of them to begin."""
 
 RATE: Final = 60.0
 NOTICE_SHARE: Final = 0.1
@@ -31,7 +31,7 @@ async def receiver_away_for_a_while(grounds: Grounds, seed: int) -> Tally:
 async def receiver_away_for_too_long(grounds: Grounds, seed: int) -> Tally:
     """Longer than Canvas's retry: what it gives up is what never got a 2xx, and no more."""
     async with grounds.site(seed) as site:
-        await _away(site, seed, minutes=40, killed=False)
+        await _away(site, seed, minutes=25, killed=False)
         lost = site.witness.lost
         site.expect(lost, "Canvas has lost nothing, though the outage was longer than its retry")
         await settle(site)

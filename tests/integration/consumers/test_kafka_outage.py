@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -53,5 +52,3 @@ async def test_a_worker_outlives_its_broker_and_ends_well_without_it(
         await journal.append([event_record(n, topic_prefix) for n in range(50, 200)])
         await asyncio.to_thread(program.wait_for, COUNT, [(200,)])
         await asyncio.to_thread(own_cluster.stop)
-        began = time.monotonic()
-    assert time.monotonic() - began < 15
