@@ -78,6 +78,11 @@ class Site:
         if not condition:
             self.seen.append(Violation(invariant="case", seen=text))
 
+    def expect_in_time(self, condition: object, text: str) -> None:
+        """As `expect`, of what only a machine that is not taken away meanwhile is held to."""
+        if not condition:
+            self.seen.append(Violation(invariant="clock", seen=text))
+
     async def metrics(self) -> Scrape:
         """The receiver's, now."""
         return await scrape(self.session, self.receiver.admin_url)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Violation:
     """An invariant that did not hold, by its number, and what was seen.
 
-    `case` stands for what only one case expects.
+    `case` stands for what only one case expects, `clock` for how soon or how much in a second.
     """
 
     invariant: str
@@ -52,6 +52,12 @@ class Tally:
             violations=self.violations + other.violations,
             measured=self.measured + other.measured,
         )
+
+    @property
+    def is_only_late(self) -> bool:
+        """Whether nothing is wrong but how long something took."""
+        wrong = self.lost or self.untrusted or self.duplicate_rows
+        return not (self.held or wrong) and {v.invariant for v in self.violations} == {"clock"}
 
     @property
     def held(self) -> bool:

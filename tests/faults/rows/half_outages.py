@@ -151,7 +151,7 @@ async def _until_calm(site: Site) -> None:
     try:
         await until(is_calm, timeout_s=CALM_WITHIN_S)
     except TimeoutError:
-        site.expect(False, f"no calm within {CALM_WITHIN_S:g} s, without any fault")
+        site.expect_in_time(False, f"no calm within {CALM_WITHIN_S:g} s, without any fault")
 
 
 async def _more_of_the_sick(site: Site) -> None:
@@ -175,7 +175,9 @@ async def _expect_drained(site: Site) -> None:
         await until(is_empty, timeout_s=DRAINED_WITHIN_S)
     except TimeoutError:
         left = (await site.ledger()).lane("spool")
-        site.expect(False, f"{left} are in the spool {DRAINED_WITHIN_S:g} s after the return")
+        site.expect_in_time(
+            False, f"{left} are in the spool {DRAINED_WITHIN_S:g} s after the return"
+        )
     else:
         site.measured.append(f"drained {time.monotonic() - began_s:.1f} s after the return")
 
@@ -208,9 +210,12 @@ def _expect_unharmed(site: Site, calm: list[Delivery], broken: list[Delivery]) -
         f"of {len(broken)} healthy ones {share:.1%} published,"
         f" p99 {meanwhile_s * 1000:.0f} ms, {before_s * 1000:.0f} ms before"
     )
-    site.expect(share >= HEALTHY_PUBLISHED, f"{share:.1%} of the healthy ones' were published")
+    enough = share >= HEALTHY_PUBLISHED
+    site.expect_in_time(enough, f"{share:.1%} of the healthy ones' were published")
     limit_s = max(SLOWER_AT_MOST * before_s, FLOOR_S)
-    site.expect(meanwhile_s <= limit_s, f"p99 was {meanwhile_s:.3f} s, at most {limit_s:.3f}")
+    site.expect_in_time(
+        meanwhile_s <= limit_s, f"p99 was {meanwhile_s:.3f} s, at most {limit_s:.3f}"
+    )
 
 
 def p99_s(deliveries: Collection[Delivery]) -> float:

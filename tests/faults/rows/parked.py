@@ -60,7 +60,7 @@ async def gigabytes_parked_for_one_topic(grounds: Grounds, seed: int) -> Tally:
             f" {parked_s * 1000:.0f} ms, {empty_s * 1000:.0f} ms with an empty spool"
         )
         limit_s = max(SLOWER_AT_MOST * empty_s, FLOOR_S)
-        site.expect(parked_s <= limit_s, f"p99 was {parked_s:.3f} s, at most {limit_s:.3f}")
+        site.expect_in_time(parked_s <= limit_s, f"p99 was {parked_s:.3f} s, at most {limit_s:.3f}")
         await _until_held(site, parked)
         await _expect_tokens_settle(site)
         expect_all_accepted(site)
@@ -150,7 +150,7 @@ async def _expect_tokens_settle(site: Site) -> None:
     try:
         await until(is_settled, timeout_s=SETTLED_WITHIN_S)
     except TimeoutError:
-        site.expect(False, f"tokens are not settled after {SETTLED_WITHIN_S:g} s")
+        site.expect_in_time(False, f"tokens are not settled after {SETTLED_WITHIN_S:g} s")
     site.measured.append(f"{deferred} tokens settled in {time.monotonic() - began_s:.1f} s")
 
 
@@ -164,7 +164,9 @@ async def _until_held(site: Site, count: int) -> None:
         await until(is_left, timeout_s=EMPTY_WITHIN_S)
     except TimeoutError:
         held = (await site.ledger()).lane("spool")
-        site.expect(False, f"{held} are in the spool after {EMPTY_WITHIN_S:g} s, not {count}")
+        site.expect_in_time(
+            False, f"{held} are in the spool after {EMPTY_WITHIN_S:g} s, not {count}"
+        )
 
 
 def _spool(site: Site) -> Path:

@@ -76,7 +76,7 @@ def _expect_enough(site: Site, began: int, calm_per_s: float, late_per_s: float)
         f" {MAX_CONNECTIONS} connections; {ways['spooled']} spooled; RSS {peak_mb:.0f} MB"
     )
     wanted_per_s = min(WANTED_PER_S * site.load, ENOUGH * SHARE_OF_CALM * calm_per_s)
-    site.expect(
+    site.expect_in_time(
         late_per_s >= wanted_per_s,
         f"{late_per_s:,.0f} events/s made durable, {wanted_per_s:,.0f} wanted",
     )
