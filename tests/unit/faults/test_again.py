@@ -20,7 +20,7 @@ GOOD = Tally(acked=7)
 async def _judged(
     monkeypatch: pytest.MonkeyPatch, *tallies: Tally, stolen: float
 ) -> tuple[Tally, int]:
-    """What a case comes to that gives these tallies in turn, and how many of them were asked for."""
+    """What a case comes to that gives these tallies in turn, and how many were asked for."""
     left = list(tallies)
 
     async def run(grounds: Grounds, seed: int) -> Tally:
