@@ -165,6 +165,23 @@ async def test_topics_are_left_out_or_read_alone(place: Path) -> None:
         assert set(bench.spool.topics()) == {TOPIC, OTHER_TOPIC}
 
 
+async def test_first_record_of_a_topic_is_read_though_its_commit_is_not_known_yet(
+    place: Path, disk: _Disk
+) -> None:
+    """A cursor that has passed it would never come back."""
+    async with open_spool(place) as bench:
+        await bench.take(record(0))
+        disk.may_append.clear()
+        disk.appending.clear()
+        taking = asyncio.create_task(bench.take(record(1, topic=OTHER_TOPIC)))
+        await asyncio.to_thread(disk.appending.wait, 5)
+        reading = asyncio.create_task(bench.spool.read(after=0, limit=9, without={TOPIC}))
+        await asyncio.sleep(0)
+        disk.may_append.set()
+        assert [number(each) for each in await reading] == [1]
+        await taking
+
+
 async def test_damaged_row_met_in_one_topic_is_moved_and_the_rest_is_read(place: Path) -> None:
     async with open_spool(place) as bench:
         for n in range(3):
