@@ -16,12 +16,14 @@ from tests.emulator.budget import Budget, BudgetReport
 from tests.emulator.deliveries import PATHS, Delivery, Job, Later
 from tests.emulator.forgeries import live_events as live_events_forgeries
 from tests.emulator.forgeries import notices as notice_forgeries
-from tests.emulator.key_server import KeyServer
+from tests.emulator.key_desk import KeyDesk
 from tests.emulator.key_store import Keys
 from tests.emulator.oracle import Oracle
 from tests.emulator.report import Report, Tally
 from tests.emulator.school import School
 from tests.emulator.sender import NO_RETRIES, TIMEOUT_S, RetryPlan, Sender
+from tests.emulator.story.story import Story
+from tests.emulator.story_jobs import story_jobs
 from tests.emulator.traffic import (
     Mix,
     NoticesJob,
@@ -46,7 +48,7 @@ _STREAM_CONCURRENCY: Final = 256  # Canvas's sending side is wide: a slow receiv
 _SIGNER_THREADS: Final = 2  # signing lets go of the interpreter lock, so threads do help
 
 
-class Canvas:
+class Canvas(KeyDesk):
     """A Canvas with one school on it. Use as an async context manager.
 
     Each call that sends or signs goes on where the last one stopped, so that no two calls make the
@@ -66,10 +68,9 @@ class Canvas:
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(keys or Keys.generate(), port=port)
         self.school = school or School.from_seed(seed)
         self.oracle = oracle or Oracle()
-        self.keys = keys or Keys.generate()
-        self.key_server = KeyServer(self.keys, port=port)
         self._serve_keys = serve_keys
         self._timeout_s = timeout_s
         self._clock = clock
@@ -77,7 +78,6 @@ class Canvas:
         self._next_notice = 0
         self._budget = Budget()
         self._senders: set[Sender] = set()
-        self._one_rotation = asyncio.Lock()
         self._signers = ThreadPoolExecutor(_SIGNER_THREADS, thread_name_prefix="signer")
         self._office = Office(
             school=self.school,
@@ -102,16 +102,6 @@ class Canvas:
         trace: TracebackType | None,
     ) -> None:
         await self._exits.aclose()
-
-    @property
-    def jwks_url(self) -> str:
-        """Where the Live Events keys are."""
-        return self.key_server.live_events_url
-
-    @property
-    def platform_jwks_url(self) -> str:
-        """Where the LTI platform's keys are."""
-        return self.key_server.platform_url
 
     @property
     def live_events_issuer(self) -> str:
@@ -148,26 +138,6 @@ class Canvas:
     def waiting_retries(self) -> int:
         """How many retries wait for their time, over all that is being sent."""
         return sum(sender.waiting for sender in self._senders)
-
-    async def rotate_keys(self) -> None:
-        """Rotate both rings, also in mid-sending: what is signed from now on has the new keys.
-
-        The keys are made in a thread, so that nothing that is being sent is held up.
-        """
-        async with self._one_rotation:
-            self._rotate(await asyncio.to_thread(self.keys.rotated))
-
-    def rotate_live_events_keys(self) -> None:
-        """Sign with the next Live Events key from now on, and show the rotated set."""
-        self._rotate(Keys(live_events=self.keys.live_events.rotated(), platform=self.keys.platform))
-
-    def rotate_platform_keys(self) -> None:
-        """Sign with the next LTI key from now on, and show the rotated set."""
-        self._rotate(Keys(live_events=self.keys.live_events, platform=self.keys.platform.rotated()))
-
-    def _rotate(self, keys: Keys) -> None:
-        self.keys = keys
-        self.key_server.show(keys)
 
     def sign_events(self, count: int, *, name: str | None = None) -> list[SignedEvent]:
         """Sign `count` new events ahead of time; blocks, for about half a millisecond each."""
@@ -216,6 +186,37 @@ class Canvas:
             rate=rate,
             concurrency=concurrency,
             retry_plan=retry_plan or _soon(retries, concurrency, resign=resign_retries),
+            on_progress=on_progress,
+        )
+
+    async def send_story(
+        self,
+        url: str,
+        story: Story,
+        *,
+        rate: float = 0,
+        concurrency: int = 16,
+        repeat_share: float = 0,
+        repeat_delay_s: float = 0,
+        quoted_share: float = 0,
+        forged_share: float = 0,
+        retries: int = 0,
+        retry_plan: RetryPlan | None = None,
+        on_progress: Progress | None = None,
+    ) -> Report:
+        """Send the whole of a story of this school, events and notices as they come.
+
+        Otherwise as `send_events`. In order as far as `concurrency` requests at a time are: a
+        receiver that needs more order than that would need more than Canvas gives.
+        """
+        mix = Mix(repeats=repeat_share, repeat_delay_s=repeat_delay_s, forged=forged_share)
+        return await self._send(
+            url,
+            self._blended(story_jobs(self._office, story, quoted=quoted_share), mix),
+            planned=story.events,
+            rate=rate,
+            concurrency=concurrency,
+            retry_plan=retry_plan or _soon(retries, concurrency),
             on_progress=on_progress,
         )
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ from tests.emulator.oracle import Oracle
 from tests.emulator.report import Report
 from tests.emulator.retry_plan import NO_RETRIES, RetryPlan
 from tests.emulator.school import School
+from tests.emulator.story.story import MIN_EVENTS, Story
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,6 +52,12 @@ def cli() -> None:
 @click.option("--events", type=click.IntRange(0), default=100, show_default=True)
 @click.option("--notices", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--type", "name", help="Send Live Events of this type only.")
+@click.option(
+    "--story",
+    is_flag=True,
+    help="Weeks of a school that make sense, notices included, up to --start-time. --events of it.",
+)
+@click.option("--weeks", type=click.IntRange(1), default=6, show_default=True, help="Of a --story.")
 @click.option(
     "--rate", type=click.FloatRange(0), default=0, show_default=True, help="Events/s; 0: no limit."
 )
@@ -68,8 +76,9 @@ def run(*, as_json: bool, **given: Any) -> None:
     _known_type(given["name"], corpus.event_names)
     if given["caliper_share"]:
         _known_type(given["name"], corpus.caliper_names)
+    send = _sender(given)
     site, sending = _parted(given)
-    _report(site, lambda canvas, look: _send_all(canvas, look, **sending), as_json=as_json)
+    _report(site, lambda canvas, look: send(canvas, look, **sending), as_json=as_json)
 
 
 @cli.command()
@@ -156,6 +165,19 @@ def types(*, as_json: bool) -> None:
         click.echo("\n".join((*corpus.event_names, *corpus.notice_types)))
 
 
+def _sender(given: dict[str, Any]) -> _Send:
+    """What sends what was asked for; takes out of `given` what only one of them knows."""
+    story, weeks = given.pop("story"), given.pop("weeks")
+    if not story:
+        return _send_all
+    if given.pop("name") is not None or given.pop("notices"):
+        raise click.UsageError("--story has its own types and notices: no --type, no --notices")
+    if given["events"] < MIN_EVENTS:
+        raise click.UsageError(f"--story needs --events {MIN_EVENTS} or more")
+    given.pop("batch")
+    return partial(_send_story, weeks=weeks)
+
+
 def _parted(given: dict[str, Any]) -> tuple[Site, dict[str, Any]]:
     """What is said of the Canvas, and what of the sending."""
     site = Site(**{field.name: given.pop(field.name) for field in fields(Site)})
@@ -169,6 +191,7 @@ def _parted(given: dict[str, Any]) -> tuple[Site, dict[str, Any]]:
 
 _Look = Callable[[], None]
 """To be called after each delivery: looks whether the keys are to be rotated."""
+_Send = Callable[..., Awaitable[tuple[Report, ...]]]
 
 
 def _report(
@@ -253,6 +276,21 @@ async def _send_all(
             )
         )
     return tuple(reports)
+
+
+async def _send_story(
+    canvas: Canvas,
+    look: _Look,
+    *,
+    target_url: str,
+    events: int,
+    weeks: int,
+    caliper_share: float,
+    **shared: Any,
+) -> tuple[Report, ...]:
+    story = Story(school=canvas.school, events=events, weeks=weeks, caliper_share=caliper_share)
+    told = _both(progress("story"), look)
+    return (await canvas.send_story(target_url, story, on_progress=told, **shared),)
 
 
 async def _stream(

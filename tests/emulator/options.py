@@ -90,7 +90,7 @@ _sending = (
         callback=instant,
         default=EXAMPLE_TIME.isoformat(),
         show_default=True,
-        help="Time of the first event; `now` makes each run's events new.",
+        help="Time of the first event, of a story's last; `now` makes each run's events new.",
     ),
     click.option(
         "--record",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
 from collections.abc import Mapping
@@ -11,8 +10,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self, TypeVar
 
-from tests.emulator.content import event_content_key, notice_content_key
-from tests.emulator.corpus import CaliperExample, Corpus, EventExample, load_corpus
+from tests.emulator.corpus import (
+    CaliperExample,
+    Corpus,
+    EventExample,
+    NoticeExample,
+    load_corpus,
+)
+from tests.emulator.messages import LiveEvent as LiveEvent
+from tests.emulator.messages import Notice as Notice
+from tests.emulator.messages import timed as timed
 from tests.emulator.templates import (
     CALIPER,
     DEPLOYMENT_CLAIM,
@@ -23,56 +30,19 @@ from tests.emulator.templates import (
     drawn_uuid,
     full_claim_name,
 )
-from tests.emulator.variation import EXAMPLE_TIME, Variation
-from tests.support.keys import SigningKey
+from tests.emulator.tenants import tenants_toml
+from tests.emulator.variation import EXAMPLE_TIME, NOTHING, Variation
 
 LIVE_EVENTS_ISSUER: Final = "https://live-events.canvas.instructure.com"
 PLATFORM_ISSUER: Final = "https://canvas.instructure.com"
-TOKEN_LIFETIME_S: Final = 3600
+SHARD: Final = 1093
+"""The examples' shard: its global ids are beyond 2^53, so that no double can hold them."""
+LETTERS: Final = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
+"""What the uuids of Canvas's own are made of."""
 
 _MEAN_GAP_MS = 40
-_SHARD = 1093  # the examples' shard: global ids beyond 2^53, which a double cannot hold
-_LETTERS = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ0123456789"
-
 
 _Example = TypeVar("_Example", EventExample, CaliperExample)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveEvent:
-    """One event in either format: its name, and its claims without `iat` and `exp`."""
-
-    name: str
-    claims: Mapping[str, Any]
-
-    def content_key(self) -> str:
-        """What makes it this event, however often it is signed."""
-        return event_content_key(self.claims)
-
-    def token(self, key: SigningKey, signed_at_s: int) -> str:
-        """The JWT as Canvas would sign it at `signed_at_s`, in Unix seconds."""
-        return key.sign(timed(self.claims, signed_at_s))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """One platform notification: its type, and its claims without `iat` and `exp`."""
-
-    name: str
-    claims: Mapping[str, Any]
-
-    def content_key(self) -> str:
-        """What makes it this notice, however often it is signed."""
-        return notice_content_key(self.claims)
-
-    def token(self, key: SigningKey, signed_at_s: int) -> str:
-        """The JWT as Canvas would sign it at `signed_at_s`, in Unix seconds."""
-        return key.sign(timed(self.claims, signed_at_s))
-
-
-def timed(claims: Mapping[str, Any], signed_at_s: int) -> dict[str, Any]:
-    """The claims with `iat` and an `exp` one hour later, as both senders of Canvas set them."""
-    return {**claims, "iat": signed_at_s, "exp": signed_at_s + TOKEN_LIFETIME_S}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,16 +73,21 @@ class School:
         """A school whose ids are drawn from `seed`; `overrides` are fields to set by hand."""
         rng = random.Random(f"{seed}/school")
         drawn: dict[str, Any] = {
-            "root_account_id": f"{_SHARD}{rng.randrange(1, 10**4):013d}",
-            "root_account_uuid": "".join(rng.choices(_LETTERS, k=40)),
+            "root_account_id": f"{SHARD}{rng.randrange(1, 10**4):013d}",
+            "root_account_uuid": "".join(rng.choices(LETTERS, k=40)),
             "root_account_lti_guid": f"{rng.getrandbits(160):040x}.{name}.example.edu",
             "hostname": "campus.example.edu",
             "subscription_id": drawn_uuid(rng),
-            "subscription_owner_id": f"{_SHARD}{rng.randrange(10**4):013d}",
-            "client_id": f"{_SHARD}{rng.randrange(10**4):013d}",
+            "subscription_owner_id": f"{SHARD}{rng.randrange(10**4):013d}",
+            "client_id": f"{SHARD}{rng.randrange(10**4):013d}",
             "deployment_id": f"{rng.randrange(10, 9999)}:{rng.getrandbits(160):040x}",
         }
         return cls(seed=seed, name=name, **{**drawn, **overrides})
+
+    @property
+    def root_account_number(self) -> int:
+        """The root account's id within its shard."""
+        return int(self.root_account_id.removeprefix(str(SHARD)))
 
     def live_event(
         self, number: int, *, name: str | None = None, stream: str = "events"
@@ -123,16 +98,8 @@ class School:
         `len(corpus.events)` numbers shows each once. KeyError when the corpus lacks `name`.
         """
         rng = self._rng(stream, number)
-        at = self._time(number, rng)
-        vary = Variation(rng, at, self._fixed_members())
         example = self._example(self.corpus.events, number, name)
-        claims = {
-            "metadata": self._metadata(example, at, rng, vary),
-            "body": vary.apply(dict(example.body)),
-            "subscription": {"id": self.subscription_id, "owner_id": self.subscription_owner_id},
-            "iss": self.live_events_issuer,
-        }
-        return LiveEvent(name=example.event_name, claims=claims)
+        return self.event_like(example, self._time(number, rng), rng)
 
     def caliper_event(
         self, number: int, *, name: str | None = None, stream: str = "caliper"
@@ -144,25 +111,27 @@ class School:
         example = self._example(self.corpus.caliper, number, name)
         usual = {n: v for n, v in CALIPER[example.kind].items() if n not in example.absent}
         own = {"id": f"urn:uuid:{drawn_uuid(rng)}", "eventTime": _iso(at)}
-        claims = {
-            "sensor": f"https://{self.hostname}/",
-            "sendTime": _iso(at + timedelta(milliseconds=rng.randrange(900, 6_000))),
-            "dataVersion": usual["@context"],
-            "data": [vary.apply({**usual, **example.event}) | own],
-            "subscription": {"id": self.subscription_id, "owner_id": self.subscription_owner_id},
-            "iss": self.live_events_issuer,
-        }
-        return LiveEvent(name=example.event_name, claims=claims)
+        sent_at = at + timedelta(milliseconds=rng.randrange(900, 6_000))
+        event = vary.apply({**usual, **example.event}) | own
+        return self.sent_caliper(example.event_name, event, sent_at)
 
     def notice(self, number: int, notice_type: str, *, stream: str = "notices") -> Notice:
         """The notice with this number. KeyError when the corpus lacks the type."""
         examples = [e for e in self.corpus.notices if e.notice_type == notice_type]
         if not examples:
             raise KeyError(notice_type)
-        example = examples[number % len(examples)]
         rng = self._rng(stream, number)
-        at = self._time(number, rng)
-        vary = Variation(rng, at, {})
+        return self.notice_like(examples[number % len(examples)], self._time(number, rng), rng)
+
+    def notice_like(
+        self,
+        example: NoticeExample,
+        at: datetime,
+        rng: random.Random,
+        things: Mapping[str, str] = NOTHING,
+    ) -> Notice:
+        """A notice of this time, made from the example; `things` are those of `Variation`."""
+        vary, name = Variation(rng, at, {}, things), example.notice_type
         claims = {
             "iss": self.platform_issuer,
             "aud": self.client_id,
@@ -170,15 +139,45 @@ class School:
             "nonce": drawn_uuid(rng),
             VERSION_CLAIM: "1.3.0",
             DEPLOYMENT_CLAIM: self.deployment_id,
-            NOTICE_CLAIM: {"id": drawn_uuid(rng), "timestamp": _iso(at), "type": notice_type},
+            NOTICE_CLAIM: {"id": drawn_uuid(rng), "timestamp": _iso(at), "type": name},
             **({"sub": vary.apply(example.sub, "user_id")} if example.sub else {}),
             **{full_claim_name(n): vary.apply(c, n) for n, c in example.claims.items()},
         }
-        return Notice(name=notice_type, claims=claims)
+        return Notice(name=name, claims=claims)
 
     def notices(self, first: int, notice_type: str, count: int) -> tuple[Notice, ...]:
         """`count` notices of one type, as one POST carries them, numbered from `first`."""
         return tuple(self.notice(n, notice_type) for n in range(first, first + count))
+
+    def event_like(
+        self,
+        example: EventExample,
+        at: datetime,
+        rng: random.Random,
+        things: Mapping[str, str] = NOTHING,
+    ) -> LiveEvent:
+        """An event of this time, made from the example; `things` are those of `Variation`."""
+        vary = Variation(rng, at, self._fixed_members(), things)
+        metadata = self._metadata(example, at, rng, vary)
+        return self.sent(
+            example.event_name, {"metadata": metadata, "body": vary.apply(dict(example.body))}
+        )
+
+    def sent(self, name: str, payload: Mapping[str, Any]) -> LiveEvent:
+        """An event with this payload, as this school's subscription sends it."""
+        subscription = {"id": self.subscription_id, "owner_id": self.subscription_owner_id}
+        claims = {**payload, "subscription": subscription, "iss": self.live_events_issuer}
+        return LiveEvent(name=name, claims=claims)
+
+    def sent_caliper(self, name: str, event: Mapping[str, Any], sent_at: datetime) -> LiveEvent:
+        """This event in Caliper format in its envelope, as this school's subscription sends it."""
+        payload = {
+            "sensor": f"https://{self.hostname}/",
+            "sendTime": _iso(sent_at),
+            "dataVersion": event["@context"],
+            "data": [event],
+        }
+        return self.sent(name, payload)
 
     def _example(self, examples: tuple[_Example, ...], number: int, name: str | None) -> _Example:
         if name is not None:
@@ -219,36 +218,16 @@ class School:
 
     def tenants_toml(self, *, platform_jwks_url: str, pin_subscription: bool = True) -> str:
         """The tenants file that admits this school: its platform, its tenant, both its sources."""
-        pinned = [self.subscription_id] if pin_subscription else []
-        return _TENANTS_TOML.format(
-            platform_issuer=json.dumps(self.platform_issuer),
-            platform_jwks_url=json.dumps(platform_jwks_url),
-            name=json.dumps(self.name),
-            root_account_uuid=json.dumps(self.root_account_uuid),
-            subscription_ids=json.dumps(pinned),
-            client_id=json.dumps(self.client_id),
-            deployment_ids=json.dumps([self.deployment_id]),
+        return tenants_toml(
+            platform_issuer=self.platform_issuer,
+            platform_jwks_url=platform_jwks_url,
+            name=self.name,
+            root_account_uuid=self.root_account_uuid,
+            subscription_ids=[self.subscription_id] if pin_subscription else [],
+            client_id=self.client_id,
+            deployment_ids=[self.deployment_id],
         )
 
 
 def _iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-_TENANTS_TOML = """\
-[[platform]]
-issuer = {platform_issuer}
-jwks_url = {platform_jwks_url}
-
-[[tenant]]
-name = {name}
-
-[[tenant.live_events]]
-root_account_uuid = {root_account_uuid}
-subscription_ids = {subscription_ids}
-
-[[tenant.pns]]
-issuer = {platform_issuer}
-client_id = {client_id}
-deployment_ids = {deployment_ids}
-"""

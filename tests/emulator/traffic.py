@@ -19,6 +19,7 @@ from tests.emulator import forgeries
 from tests.emulator.deliveries import Job, Lane, Later, Outgoing, Parcel, Role
 from tests.emulator.forgeries import Forger, Forgery
 from tests.emulator.key_store import Keys
+from tests.emulator.messages import LiveEvent, Notice
 from tests.emulator.school import School
 from tests.support.keys import KeyRing, SigningKey
 
@@ -115,7 +116,10 @@ class Repeatable(Job, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventJob:
-    """One Live Event, made and signed when called; key and time are settled before."""
+    """One Live Event, made and signed when called; key and time are settled before.
+
+    `told` is one that is made already.
+    """
 
     lane: ClassVar[Lane] = "live-events"
 
@@ -126,6 +130,7 @@ class EventJob:
     signed_at_s: int
     quoted: bool = False
     caliper: bool = False
+    told: LiveEvent | None = None
     role: Role = "genuine"
 
     def __call__(self, attempt: int, /) -> Outgoing:
@@ -137,7 +142,7 @@ class EventJob:
         """The event, signed."""
         school = self.office.school
         make = school.caliper_event if self.caliper else school.live_event
-        event = make(self.number, name=self.name)
+        event = self.told or make(self.number, name=self.name)
         job = self if attempt == 1 else self._anew(attempt - 1)
         return SignedEvent(
             number=self.number,
@@ -179,7 +184,7 @@ class SignedJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticesJob:
-    """One POST of notices of one type, made and signed when called."""
+    """One POST of notices of one type, made and signed when called; `told` are made already."""
 
     lane: ClassVar[Lane] = "pns"
 
@@ -189,6 +194,7 @@ class NoticesJob:
     notice_type: str
     key: SigningKey
     signed_at_s: int
+    told: tuple[Notice, ...] = ()
     role: Role = "genuine"
 
     def __call__(self, attempt: int, /) -> Outgoing:
@@ -196,7 +202,7 @@ class NoticesJob:
 
         Always the same bytes: no notice is tried twice.
         """
-        notices = self.office.school.notices(self.first, self.notice_type, self.count)
+        notices = self.told or self.office.school.notices(self.first, self.notice_type, self.count)
         tokens = [notice.token(self.key, self.signed_at_s) for notice in notices]
         body = orjson.dumps({"notices": [{"jwt": token} for token in tokens]})
         parcels = tuple(

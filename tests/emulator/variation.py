@@ -16,10 +16,13 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 EXAMPLE_TIME = datetime(2026, 3, 2, 15, tzinfo=UTC)
 """The moment at which all examples are written as if they happened."""
+
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 _ID_NAME = re.compile(r"(^|_)(id|ids|uuid|guid|login)$|^(origin_contexts|parent|context)$")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)((?:\.\d+)? ?(?:Z|[+-]\d\d:?\d\d))")
@@ -34,13 +37,21 @@ def _names_an_id(name: str) -> bool:
 class Variation:
     """The draws of one event: the same ending always becomes the same other ending.
 
-    `fixed` are members that get a given value wherever they are not null, at any depth.
+    `fixed` are members that get a given value wherever they are not null, at any depth. `things`
+    are texts of the examples, ids and names, that become a given other text wherever they stand.
     """
 
-    def __init__(self, rng: random.Random, at: datetime, fixed: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        at: datetime,
+        fixed: Mapping[str, str],
+        things: Mapping[str, str] = NOTHING,
+    ) -> None:
         self._rng = rng
         self._shift = timedelta(seconds=int((at - EXAMPLE_TIME).total_seconds()))
         self._fixed = fixed
+        self._things = things
         self._endings: dict[str, str] = {}
 
     def apply(self, value: Any, name: str = "") -> Any:
@@ -58,6 +69,8 @@ class Variation:
     def _text(self, text: str, name: str) -> str:
         if name in self._fixed:
             return self._fixed[name]
+        if text in self._things:
+            return self._things[text]
         if _names_an_id(name):
             return self._identifier(text)
         if text[:1].isdigit() and (time := _TIME.fullmatch(text)):

@@ -12,11 +12,18 @@ _LOCKED = "Could not set lock"
 
 def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
     """The rows of one query. Waits while the worker has the file open."""
+    return headed_query(path, sql)[1]
+
+
+def headed_query(path: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The names of the columns too; otherwise as `query`."""
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             with duckdb.connect(str(path), read_only=True) as connection:
-                return connection.execute(sql).fetchall()
+                answer = connection.execute(sql)
+                heads = [column[0] for column in answer.description or ()]
+                return heads, answer.fetchall()
         except duckdb.IOException as error:
             if _LOCKED not in str(error) or time.monotonic() > deadline:
                 raise

@@ -221,3 +221,29 @@ def test_a_taken_port_is_one_line_and_can_be_left_to_another(keys_dir: str) -> N
         keys = ("--keys-dir", keys_dir)
         _assert_one_line_error(_run(*arguments, *keys))
         assert _run(*arguments, *keys, "--no-serve-keys").exit_code == 0
+
+
+def test_run_tells_a_story_of_events_and_notices(keys_dir: str, receiver_url: str) -> None:
+    result = _run(
+        "run", "--target-url", receiver_url, "--story", "--events", "2000", "--weeks", "2",
+        "--start-time", "now", "--caliper-share", "0.2", "--port", "0", "--keys-dir", keys_dir,
+        "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    [report] = json.loads(result.stdout)
+    assert set(report["lanes"]) == {"live-events", "pns"}
+    assert report["events"] == report["accepted"] == 2000
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--events", "1999"], "--events 2000"),
+        (["--events", "2000", "--notices", "1"], "--notices"),
+        (["--events", "2000", "--type", "logged_in"], "--type"),
+    ],
+)
+def test_a_story_that_cannot_be_told_is_wrong_usage(options: list[str], says: str) -> None:
+    result = _run("run", "--target-url", "http://127.0.0.1:9", "--story", *options)
+    assert result.exit_code == 2
+    assert says in result.stderr
