@@ -19,10 +19,10 @@ from ingest.contract.envelope import Envelope
 from ingest.contract.tables import (
     CONTEXT,
     COURSE,
+    TYPED_HEAD,
     ColumnType,
     caliper_table,
     states_context,
-    table_columns,
     text_column,
     typed_columns,
 )
@@ -71,10 +71,11 @@ class _Shape:
 
     @classmethod
     def of(cls, table: str, declared: Mapping[str, FieldType], course_of: CourseOf) -> "_Shape":
+        fields = typed_columns(declared)
         return cls(
             table=table,
-            columns=table_columns(declared),
-            fields=typed_columns(declared),
+            columns={**TYPED_HEAD, **dict(fields.values())},
+            fields=fields,
             states_context=states_context(declared),
             course_of=course_of,
         )
