@@ -43,6 +43,14 @@ def fit_or_null(value: Any, column: ColumnType) -> Any:
         return None
 
 
+def text_or_null(value: Any) -> str | None:
+    """As `fit_or_null` for a column of type TEXT, and quick for what is text already."""
+    if value is None or isinstance(value, str):
+        return value
+    text: str | None = fit_or_null(value, "TEXT")
+    return text
+
+
 def fit_again(value: Any, was: ColumnType, now: ColumnType) -> Any:
     """What a column of type `now` holds for what was fit for one of type `was`. Raises Misfit."""
     if value is None or was == now:

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from consumers.dead_letters.dead_letter import DeadLetters
 from consumers.dead_letters.embedded import EmbeddedDeadLetters
 from consumers.dead_letters.kafka import KafkaDeadLetters
+from consumers.projections.dialects import DUCKDB
+from consumers.projections.view_sql import view_queries
 from consumers.retry import SINK_RETRY, retried
 from consumers.settings import Settings
 from consumers.sinks.base import Sink
@@ -15,13 +17,9 @@ from consumers.sources.embedded import EmbeddedSource, embedded_bounds
 from consumers.sources.kafka import KafkaSource, kafka_bounds
 from consumers.values import NextOffsets
 from ingest.contract.eventlog.eventlog import FILE_NAME
-from ingest.contract.tables import (
-    COURSE_COPIES,
-    COURSE_COPIES_COLUMNS,
-    EVENTS,
-    EVENTS_COLUMNS,
-)
+from ingest.contract.tables import EVENTS, EVENTS_COLUMNS
 from ingest.contract.topics import dead_letter_topic, event_topic_pattern
+from ingest.contract.views import base_tables
 
 
 @asynccontextmanager
@@ -31,10 +29,8 @@ async def open_sink(settings: Settings) -> AsyncIterator[DuckDBSink]:
         settings.store.duckdb_path(),
         schema=settings.store.schema,
         worker=settings.worker.name,
-        first_tables={
-            EVENTS: EVENTS_COLUMNS,
-            COURSE_COPIES: COURSE_COPIES_COLUMNS,
-        },
+        first_tables={EVENTS: EVENTS_COLUMNS, **base_tables()},
+        views=view_queries(DUCKDB, settings.store.schema),
     )
     try:
         yield sink

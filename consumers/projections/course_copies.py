@@ -19,17 +19,18 @@ NOTICE = "LtiContextCopyNotice"
 def course_copy_rows(envelope: Envelope) -> Iterator[Row]:
     """One row for a context-copy notice, none for anything else."""
     if envelope.source == "pns" and envelope.event_type == NOTICE:
+        values = head.head(envelope) | _parties(envelope.metadata) | _courses(envelope.body)
         yield Row(
             table=COURSE_COPIES,
             columns=COURSE_COPIES_COLUMNS,
-            values=head.head(envelope) | _parties(envelope.metadata) | _courses(envelope.body),
-            repeats_keep_time=head.repeats_keep_time(envelope),
+            values=values,
+            repeats_keep_time=head.repeats_keep_time(envelope, values["event_time"]),
         )
 
 
 def _parties(metadata: Mapping[str, Any]) -> dict[str, Any]:
     names = ("issuer", "client_id", "deployment_id")
-    return {name: columns.fit_or_null(metadata.get(name), "TEXT") for name in names}
+    return {name: columns.text_or_null(metadata.get(name)) for name in names}
 
 
 def _courses(body: Mapping[str, Any]) -> dict[str, Any]:

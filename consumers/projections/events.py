@@ -1,6 +1,7 @@
 """The table `events`: every event of every type, whole."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from consumers import columns
 from consumers.projections import head
@@ -14,12 +15,15 @@ _FROM_METADATA = tuple(name for name, kind in EVENTS_COLUMNS.items() if kind == 
 def event_rows(envelope: Envelope) -> Iterator[Row]:
     """One row, always."""
     metadata = envelope.metadata
-    values = {name: columns.fit_or_null(metadata.get(name), "TEXT") for name in _FROM_METADATA}
+    values: dict[str, Any] = {
+        name: columns.text_or_null(metadata.get(name)) for name in _FROM_METADATA
+    }
+    values |= head.head(envelope)
+    values["metadata"] = columns.as_json(metadata)
+    values["body"] = columns.as_json(envelope.body)
     yield Row(
         table=EVENTS,
         columns=EVENTS_COLUMNS,
-        values=values
-        | head.head(envelope)
-        | {"metadata": columns.as_json(metadata), "body": columns.as_json(envelope.body)},
-        repeats_keep_time=head.repeats_keep_time(envelope),
+        values=values,
+        repeats_keep_time=head.repeats_keep_time(envelope, values["event_time"]),
     )

@@ -11,7 +11,7 @@ class Sink(Protocol):
     """A store of tables, written by one worker at a time. Called from one task only."""
 
     async def open(self) -> None:
-        """Makes the tables that are always there. Raises StartupError, or SinkBusy."""
+        """Makes the tables that are always there, and views. Raises StartupError, or SinkBusy."""
         ...
 
     async def stored_offsets(self, source_id: str) -> NextOffsets:

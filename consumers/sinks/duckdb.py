@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import BinaryIO, TypeVar
 
 import duckdb
@@ -50,6 +51,7 @@ _FIELD_COLUMNS: Mapping[str, ColumnType] = {
     "field": "TEXT",
     "column_name": "TEXT",
 }
+NO_VIEWS: Mapping[str, str] = MappingProxyType({})
 Result = TypeVar("Result")
 
 
@@ -63,11 +65,13 @@ class DuckDBSink:
         schema: str,
         worker: str,
         first_tables: Mapping[str, Mapping[str, ColumnType]],
+        views: Mapping[str, str] = NO_VIEWS,
     ) -> None:
         self._path = path
         self._schema = schema
         self._worker = worker
         self._first_tables = first_tables
+        self._views = views
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forebay-duckdb")
         self._closed_until = 0.0
         self._running: BinaryIO | None = None
@@ -75,9 +79,9 @@ class DuckDBSink:
         self._ids = Ids(self._tables)
 
     async def open(self) -> None:
-        """Makes the file, the schema and the first tables, and says that the worker runs."""
+        """Makes the file, the schema, first tables and views, and says that the worker runs."""
         try:
-            await self._in_thread(self._create)
+            await self._in_thread(lambda: self._create(self._first_tables, self._views))
             self._running = self._locked(fcntl.LOCK_SH)
         except (duckdb.Error, OSError) as error:
             reason = str(error).partition("\n")[0]
@@ -98,7 +102,7 @@ class DuckDBSink:
 
     async def replace_offsets(self, source_id: str, offsets: NextOffsets) -> None:
         """Writes the offsets table."""
-        await self._in_thread(self._create)
+        await self._in_thread(lambda: self._create({}, {}))
         with self._locked(fcntl.LOCK_EX):
             await self._in_thread(lambda: self._replace_offsets(source_id, offsets))
 
@@ -128,15 +132,21 @@ class DuckDBSink:
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _create(self) -> None:
+    def _create(
+        self, first_tables: Mapping[str, Mapping[str, ColumnType]], views: Mapping[str, str]
+    ) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._transaction() as connection:
             connection.execute(f"create schema if not exists {quoted(self._schema)}")
             self._tables.look(connection)
             tables = {OFFSETS_TABLE: _OFFSET_COLUMNS, FIELDS_TABLE: _FIELD_COLUMNS}
-            for name, columns in {**tables, **self._first_tables}.items():
+            for name, columns in {**tables, **first_tables}.items():
                 self._tables.ensure(connection, name, columns)
             self._ids.ensure(connection)
+            for name, query in views.items():
+                connection.execute(
+                    f"create or replace view {self._tables.path(name)} as {query}"
+                ).fetchall()
 
     def _read_offsets(self, source_id: str) -> NextOffsets:
         with self._transaction() as connection:

@@ -17,6 +17,7 @@ FieldType = Literal[
     "id", "ids", "string", "integer", "number", "boolean", "timestamp", "object", "array"
 ]
 FIELD_TYPES: frozenset[str] = frozenset(get_args(FieldType))
+_COURSE = "course_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +51,10 @@ class EventType:
     trigger: Literal["user", "system"] | None = None
     carries: Literal["snapshot", "partial"] | None = None
     deleted_when: str | None = None
+    course: tuple[str, ...] = ()
     notes: Mapping[str, FieldNote] = field(default_factory=dict)
     caliper: tuple[Shape, ...] = ()
+    in_caliper: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -61,10 +64,19 @@ class EventType:
 
     def entity_id(self, body: Mapping[str, Any]) -> str | None:
         """The id of the entity that `body` is about, or None where it states none."""
-        value: Any = body
-        for step in self.key:
-            value = value.get(step) if isinstance(value, dict) else None
-        return value if isinstance(value, str) and value else None
+        return text_at(body, self.key)
+
+    def course_id(self, body: Mapping[str, Any]) -> str | None:
+        """The id of the course that `body` is about, or None where it states none."""
+        return text_at(body, self.course)
+
+
+def text_at(body: Mapping[str, Any], path: tuple[str, ...]) -> str | None:
+    """The text at a path in a body, or None where there is none, or an empty one."""
+    value: Any = body
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value if isinstance(value, str) and value else None
 
 
 class Catalogue:
@@ -144,16 +156,22 @@ def _entry(source: Source, name: str, entry: Mapping[str, Any]) -> EventType:
         name=name,
         about=entry["about"],
         fields=_types(name, fields),
-        key=tuple(entry["key"].split(".")) if "key" in entry else (),
+        key=_path(entry.get("key", "")),
         category=entry["category"],
         entity=entry.get("entity"),
         documented=entry.get("documented", True),
         trigger=entry.get("trigger"),
         carries=entry.get("carries"),
         deleted_when=entry.get("deleted_when"),
+        course=_path(entry.get("course", _COURSE if _COURSE in fields else "")),
         notes=_notes(fields),
         caliper=tuple(Shape(**shape) for shape in entry.get("caliper", ())),
+        in_caliper={name: _path(at) for name, at in entry.get("in_caliper", {}).items()},
     )
+
+
+def _path(text: str) -> tuple[str, ...]:
+    return tuple(text.split(".")) if text else ()
 
 
 def _types(name: str, fields: Mapping[str, Any]) -> dict[str, FieldType]:

@@ -20,8 +20,24 @@ HEAD: Mapping[str, ColumnType] = {
 }
 """The columns that most tables begin with."""
 
-TYPED_HEAD: Mapping[str, ColumnType] = {**HEAD, "actor_id": "TEXT"}
-"""The columns that the table of any type begins with."""
+CONTEXT = ("context_type", "context_id")
+COURSE = "course_id"
+
+TYPED_HEAD: Mapping[str, ColumnType] = {
+    **HEAD,
+    "format": "TEXT",
+    "trigger": "TEXT",
+    "actor_id": "TEXT",
+    "actor_login": "TEXT",
+    **dict.fromkeys(CONTEXT, "TEXT"),
+    COURSE: "TEXT",
+}
+"""The columns that the table of any type begins with.
+
+`actor_id`, `context_id` and `course_id` are global ids wherever the event tells its shard, so they
+join across all tables; the other columns have ids as they were sent. The course is the one that
+the body names; else the context, the body's before the metadata's, where that is a course.
+"""
 
 EVENTS = "events"
 EVENTS_COLUMNS: Mapping[str, ColumnType] = {
@@ -77,9 +93,26 @@ _OF_FIELDS: Mapping[FieldType, ColumnType] = {
 
 
 def typed_columns(fields: Mapping[str, FieldType]) -> dict[str, tuple[str, ColumnType]]:
-    """For each field of a type its column and the column's type."""
-    names = column_names(fields, taken=TYPED_HEAD)
+    """For each field of a type its column and the column's type.
+
+    What a body says of its course and of its context stands in the columns of the head. Any other
+    field whose name the head has is numbered.
+    """
+    shared = _shared_with_head(fields)
+    others = [field for field in fields if field not in shared]
+    names = column_names(others, taken=TYPED_HEAD) | {field: field for field in shared}
     return {field: (names[field], _OF_FIELDS[kind]) for field, kind in fields.items()}
+
+
+def table_columns(fields: Mapping[str, FieldType]) -> dict[str, ColumnType]:
+    """All columns of the table of a type with these fields."""
+    return {**TYPED_HEAD, **dict(typed_columns(fields).values())}
+
+
+def states_context(fields: Mapping[str, FieldType]) -> bool:
+    """Whether bodies with these fields name the place that their entity belongs to."""
+    # the id alone, of what nobody says, is some service's own
+    return all(name in fields for name in CONTEXT)
 
 
 def caliper_table(entry: EventType) -> str:
@@ -99,6 +132,11 @@ def column_names(fields: Iterable[str], *, taken: Iterable[str]) -> dict[str, st
     """
     names = _Names(taken)
     return {field: names.give(re.sub(r"[^a-z0-9_]", "_", field.lower()) or "_") for field in fields}
+
+
+def _shared_with_head(fields: Mapping[str, FieldType]) -> frozenset[str]:
+    context = CONTEXT if states_context(fields) else ()
+    return frozenset(context) | ({COURSE} & fields.keys())
 
 
 class _Names:

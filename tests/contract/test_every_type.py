@@ -87,7 +87,10 @@ def _missing_from_row(
 ) -> set[str]:
     """Fields whose value is neither in their column nor, as text, in its overflow."""
     found: list[str] = []
-    taken = {"event_id", "event_time", "received_at", "tenant", "actor_id"}
+    taken = {"event_id", "event_time", "received_at", "tenant", "format", "trigger"}
+    taken |= {"actor_id", "actor_login"}
+    if "context_type" not in fields:
+        taken |= {"context_id"}
     for name, kind in fields.items():
         column = re.sub("[^a-z0-9_]", "_", name.lower())
         column = f"{column}__2" if column in taken else column

@@ -9,18 +9,15 @@ import pytest
 
 from consumers.batch import Batch
 from consumers.projections import all_tables
+from consumers.projections.dialects import DUCKDB
+from consumers.projections.view_sql import view_queries
 from consumers.sinks.duckdb import DuckDBSink
 from consumers.values import Row
 from ingest.contract.catalogue import EventType, catalogue
 from ingest.contract.describe.pages import DATA_MODEL, START, page_name, queries
 from ingest.contract.describe.published import examples, published
-from ingest.contract.tables import (
-    COURSE_COPIES,
-    COURSE_COPIES_COLUMNS,
-    EVENTS,
-    EVENTS_COLUMNS,
-    MAX_UNKNOWN_FIELDS,
-)
+from ingest.contract.tables import COURSE_COPIES, EVENTS, EVENTS_COLUMNS, MAX_UNKNOWN_FIELDS
+from ingest.contract.views import base_tables, views
 from tests.support.each import each_case
 
 _FILES = published("1.2.3")
@@ -36,8 +33,13 @@ _SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A file with all examples in it, as a worker writes it; opened to read."""
     path = tmp_path_factory.mktemp("pages") / "forebay.duckdb"
-    first = {EVENTS: EVENTS_COLUMNS, COURSE_COPIES: COURSE_COPIES_COLUMNS}
-    sink = DuckDBSink(path, schema="canvas", worker="tables", first_tables=first)
+    sink = DuckDBSink(
+        path,
+        schema="canvas",
+        worker="tables",
+        first_tables={EVENTS: EVENTS_COLUMNS, **base_tables()},
+        views=view_queries(DUCKDB, "canvas"),
+    )
     project, tables = all_tables(catalogue()), dict[str, list[Row]]()
     for envelope in examples():
         for row in project(envelope):
@@ -101,12 +103,15 @@ def test_queries_of_a_page_find_its_example(store: Store) -> None:
 def test_queries_of_the_other_pages_run(store: Store) -> None:
     written = _SQL.findall(_PAGES[DATA_MODEL])
     written += re.findall(r"`(select [^`]*)`", _PAGES[START])
-    assert len(written) == 3
+    assert len(written) == 5
     for query in written:
         assert store.execute(query).fetchall()
 
 
 def test_data_model_has_the_tables_as_they_are(store: Store) -> None:
+    assert all(
+        f"`{view.name}`" in _PAGES[DATA_MODEL] for view in views() if view.name[:4] != "all_"
+    )
     for table in (EVENTS, COURSE_COPIES):
         described = store.execute(f"describe canvas.{table}").fetchall()
         rows = [f"| `{name}` |" for name, *_ in described]

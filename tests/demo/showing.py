@@ -82,8 +82,9 @@ def _busiest(store: Path) -> Iterator[str]:
 def _tables(store: Path) -> list[str]:
     rows = tables.query(
         store,
-        "select table_name from information_schema.tables where table_schema = 'canvas'"
-        " and table_type = 'BASE TABLE' and table_name not like 'forebay_%'"
+        # those that only views read may have no rows
+        "select table_name from duckdb_tables() where schema_name = 'canvas'"
+        " and estimated_size > 0 and table_name not like 'forebay_%'"
         " and table_name <> 'events'",
     )
     return [row[0] for row in rows]

@@ -140,7 +140,7 @@ def read_tables(store: Path) -> Tables:
     names = _query(
         store,
         "select table_name from information_schema.columns where table_schema = 'canvas'"
-        " and column_name = 'event_id'",
+        " and column_name = 'event_id' and table_name in (select table_name from duckdb_tables())",
     )
     ids: dict[str, Counter[str]] = {name: Counter() for (name,) in names}
     each = (f"select '{name}', event_id from canvas.\"{name}\"" for name in ids)

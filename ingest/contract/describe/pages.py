@@ -7,6 +7,7 @@ from textwrap import fill
 
 from ingest.contract.catalogue import EventType, FieldNote, FieldType, catalogue
 from ingest.contract.codec import ce_type
+from ingest.contract.comments import HEAD_WORDS
 from ingest.contract.envelope import Envelope
 from ingest.contract.metadata import MetadataField, our_fields, signed_fields
 from ingest.contract.tables import (
@@ -19,6 +20,7 @@ from ingest.contract.tables import (
     typed_columns,
 )
 from ingest.contract.topics import schema_id, schema_name, type_topic
+from ingest.contract.views import StateView, view_of, views
 
 START = "README.md"
 DATA_MODEL = "data-model.md"
@@ -47,6 +49,22 @@ from (
   from {table}
 ) as latest
 where nth = 1;"""
+_AS_THEY_ARE = """\
+-- {about}, as they are now
+select *
+from {view}
+order by last_event_time desc
+limit 100;"""
+_CURRENT_QUERY = """\
+select s.submission_id, u.name, s.score, s.late
+from {schema}.current_submissions as s
+left join {schema}.current_users as u on u.tenant = s.tenant and u.user_id = s.user_id
+where not s.is_deleted
+limit 100;"""
+_BOTH_QUERY = """\
+select format, count(*) as events, count(score) as with_score
+from {schema}.all_grade_change
+group by format;"""
 _CALIPER_QUERY = """\
 select event_time, actor_id, action, object->>'type' as kind, object->>'id' as thing
 from {table}
@@ -88,7 +106,10 @@ def queries(entry: EventType) -> list[str]:
     listed = ", ".join(["event_time", "actor_id", *(_quoted(name) for name, _ in columns.values())])
     made = [_LATEST.format(columns=fill(listed, 100, subsequent_indent="  "), table=table)]
     made.append(_PER_DAY.format(table=table))
-    if entry.key:
+    view = view_of(entry)
+    if view is not None:
+        made.append(_AS_THEY_ARE.format(about=view.about, view=f"{PREFIX}.{view.name}"))
+    elif entry.key:
         column, _ = columns[entry.key[0]]
         path = "".join(f"->>'{step}'" for step in entry.key[1:])
         of_each = {"key": f"{_quoted(column)}{path}", "entity": _spaced(entry.entity or "entity")}
@@ -121,13 +142,30 @@ def _data_model() -> str:
         "data_model.md",
         metadata=_metadata({**our_fields(), **signed_fields()}),
         events=_columns(EVENTS_COLUMNS),
-        head=_columns(TYPED_HEAD),
+        head=_head(),
         unknown=str(MAX_UNKNOWN_FIELDS),
         caliper=_fields(catalogue().caliper_fields, catalogue().caliper_notes),
         shapes=str(len(shapes)),
         caliper_sql=caliper_query(),
+        current=_current(),
+        current_sql=_CURRENT_QUERY.format(schema=PREFIX),
+        both_sql=_BOTH_QUERY.format(schema=PREFIX),
         copies=_columns(COURSE_COPIES_COLUMNS),
     )
+
+
+def _head() -> str:
+    rows = [(f"`{name}`", kind, HEAD_WORDS[name]) for name, kind in TYPED_HEAD.items()]
+    return _table(("column", "type", "meaning"), rows)
+
+
+def _current() -> str:
+    rows = [
+        (f"`{view.name}`", view.about, ", ".join(f"`{name}`" for name in view.key))
+        for view in views()
+        if isinstance(view, StateView) and view.marks_deleted
+    ]
+    return _table(("view", "what", "key"), rows)
 
 
 def _page(entry: EventType, example: Envelope | None, shown: Layout) -> str:
@@ -161,6 +199,7 @@ def _facts(entry: EventType) -> str:
         ("topic", f"`{type_topic(PREFIX, entry.source, entry.name)}`"),
         ("key", f"`<{_owner(entry)}>:` and {key}"),
         ("table", ", ".join(tables)),
+        *([("views", ", ".join(names))] if (names := _views(entry)) else []),
         ("schema", f"[`{schema_id(entry.source, entry.name)}`](../schemas/{_schema(entry)})"),
         ("`ce_type`", f"`{ce_type(entry.source, entry.name)}`"),
         ("a row is", _CARRIES[entry.carries].format(entity=_spaced(entry.entity or ""))),
@@ -172,6 +211,11 @@ def _facts(entry: EventType) -> str:
         ("in Canvas", documented),
     ]
     return _table(("", ""), rows)
+
+
+def _views(entry: EventType) -> list[str]:
+    read = {view.name for view in views() if entry.table in view.tables}
+    return [f"`{PREFIX}.{name}`" for name in sorted(read)]
 
 
 def _owner(entry: EventType) -> str:

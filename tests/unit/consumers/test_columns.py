@@ -7,6 +7,7 @@ import pytest
 
 from consumers.columns import Misfit, fit
 from consumers.projections.head import event_time, repeats_keep_time
+from ingest.contract.envelope import Envelope
 from ingest.contract.tables import ColumnType
 from tests.unit.consumers.builders import copy_notice, live_event
 
@@ -81,7 +82,10 @@ def test_a_time_named_in_issues_is_unreadable_even_if_it_parses() -> None:
 
 
 def test_only_events_whose_id_covers_a_readable_time_keep_their_time() -> None:
-    assert repeats_keep_time(live_event(1))
-    assert not repeats_keep_time(live_event(1, event_time="some day"))
-    assert not repeats_keep_time(live_event(1, format="caliper"))
-    assert not repeats_keep_time(copy_notice(1))
+    def keeps(envelope: Envelope) -> bool:
+        return repeats_keep_time(envelope, event_time(envelope))
+
+    assert keeps(live_event(1))
+    assert not keeps(live_event(1, event_time="some day"))
+    assert not keeps(live_event(1, format="caliper"))
+    assert not keeps(copy_notice(1))

@@ -10,7 +10,7 @@ from ingest.contract.topics import UNRECOGNISED, type_topic
 from tests.support.each import each_case
 
 _ENTRIES = list(catalogue())
-_RESERVED = re.compile(r"events|course_copies|current_.*|forebay_.*")
+_RESERVED = re.compile(r"events|course_copies.*|lti_contexts|(all|current|forebay)_.*")
 
 
 def test_catalogue_knows_both_sources() -> None:
@@ -82,6 +82,24 @@ def test_mark_of_deletion_is_in_a_declared_field() -> None:
                 assert path == "always" or path in entry.fields
                 # what is deleted, or changed, has an id
                 assert entry.key or not (entry.deleted_when or entry.carries)
+
+
+def test_what_is_said_in_caliper_is_a_field_and_where_it_is_said_a_part_of_caliper() -> None:
+    with each_case() as case:
+        for entry in filter(lambda entry: entry.caliper, _ENTRIES):
+            with case(entry.name):
+                assert entry.in_caliper.keys() <= entry.fields.keys()
+                first = {path[0] for path in entry.in_caliper.values()}
+                assert all(catalogue().caliper_fields[name] == "object" for name in first)
+                assert all(len(path) > 1 for path in entry.in_caliper.values())
+
+
+def test_course_is_named_by_a_declared_field() -> None:
+    with each_case() as case:
+        for entry in filter(lambda entry: entry.course, _ENTRIES):
+            with case(entry.name):
+                declared = entry.fields[entry.course[0]]
+                assert declared == ("object" if len(entry.course) > 1 else "id")
 
 
 @pytest.mark.parametrize(

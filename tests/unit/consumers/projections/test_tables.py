@@ -17,7 +17,7 @@ from consumers.values import Row
 from ingest.contract.caliper import Shape
 from ingest.contract.catalogue import Catalogue, EventType, FieldType, catalogue
 from ingest.contract.envelope import Envelope
-from ingest.contract.tables import EVENTS_COLUMNS, MAX_NAME_BYTES, column_names
+from ingest.contract.tables import EVENTS_COLUMNS, MAX_NAME_BYTES, TYPED_HEAD, column_names
 from tests.unit.consumers.builders import copy_notice, event_id, live_event
 
 JSON = st.recursive(
@@ -78,7 +78,7 @@ class TestTyped:
             gate_id="id", width="number", crew="ids", at="timestamp", open="boolean",
         )  # fmt: skip
         assert row.table == "gate_opened"
-        assert dict(list(row.columns.items())[5:]) == {
+        assert dict(list(row.columns.items())[len(TYPED_HEAD) :]) == {
             "gate_id": "TEXT",
             "width": "DOUBLE",
             "crew": "JSON",
@@ -91,10 +91,23 @@ class TestTyped:
 
     def test_every_table_begins_with_whose_and_when(self) -> None:
         row = typed_row({}, gate_id="id")
-        head = ["event_id", "event_time", "received_at", "tenant", "actor_id"]
-        assert list(row.columns)[:5] == head
+        assert list(row.columns) == [
+            "event_id", "event_time", "received_at", "tenant", "format", "trigger",
+            "actor_id", "actor_login", "context_type", "context_id", "course_id", "gate_id",
+        ]  # fmt: skip
         assert row.values["actor_id"] == "4711"
         assert row.values["tenant"] == "north"
+
+    def test_the_metadata_say_who_acted_and_where(self) -> None:
+        event = live_event(
+            1, "gate_opened", {}, trigger="user", user_login="l.b", context_type="Group",
+            context_id=f"7{88:013}",
+        )  # fmt: skip
+        (row,) = tables_for(gate_id="id").rows(event)
+        told = [row.values[name] for name in ("trigger", "actor_login", "format")]
+        assert told == ["user", "l.b", "canvas"]
+        assert (row.values["context_type"], row.values["context_id"]) == ("Group", f"7{88:013}")
+        assert row.values["course_id"] is None
 
     def test_a_value_that_does_not_fit_goes_to_its_text_column(self) -> None:
         row = typed_row({"width": "wide", "depth": {"m": 3}}, width="number", depth="integer")
@@ -117,6 +130,15 @@ class TestTyped:
         assert row.values["tenant"] == "north"
         assert row.values["tenant__2"] == "lessee"
 
+    def test_fields_of_other_names_of_the_head_are_numbered(self) -> None:
+        row = typed_row(
+            {"format": "pdf", "trigger": "knock", "context_id": "own"},
+            format="string", trigger="string", context_id="id",
+        )  # fmt: skip
+        assert row.values["format"] == "canvas"
+        assert (row.values["format__2"], row.values["trigger__2"]) == ("pdf", "knock")
+        assert (row.values["context_id"], row.values["context_id__2"]) == (None, "own")
+
     def test_unknown_types_have_no_typed_row(self) -> None:
         assert list(tables_for(gate_id="id").rows(live_event(1, "sluice_jammed"))) == []
 
@@ -137,8 +159,7 @@ class TestTyped:
         body = {"type": "Event", "eventTime": "2026-09-07T06:30:00Z", "actor": {"id": "urn:x:1"}}
         (row,) = tables.rows(live_event(1, "gate_opened", body=body, format="caliper"))
         assert row.table == "gate_opened__caliper"
-        assert dict(list(row.columns.items())[4:]) == {
-            "actor_id": "TEXT",
+        assert dict(list(row.columns.items())[len(TYPED_HEAD) :]) == {
             "type": "TEXT",
             "eventtime": "TIMESTAMPTZ",
             "actor": "JSON",
@@ -222,7 +243,7 @@ class TestAllTables:
         tables = [entry.table for entry in catalogue()]
         assert len(set(tables)) == len(tables)
         assert not {"events", "course_copies"} & set(tables)
-        assert not any(name.startswith(("current_", "forebay_")) for name in tables)
+        assert not any(name.startswith(("all_", "current_", "forebay_")) for name in tables)
 
     @given(st.dictionaries(st.text(max_size=8), JSON, max_size=4), JSON)
     def test_no_body_is_too_odd(self, odd: dict[str, Any], value: Any) -> None:
