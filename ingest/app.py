@@ -55,11 +55,15 @@ async def serve(settings: Settings, directory: Directory) -> None:
     once all is closed in order, if a background task that it needs has ended."""
     stop, loop = _told_to_stop(), asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # one that comes too early ends nothing
-    log.info("starting", data_dir=str(settings.data_dir.absolute()))
     async with running(settings, directory) as receiver:
         loop.add_signal_handler(signal.SIGHUP, receiver.tenants.ask)
         quieten_garbage_collector()
-        log.info("receiving", public=receiver.public, admin=receiver.admin)
+        log.info(
+            "receiving",
+            public=receiver.public,
+            admin=receiver.admin,
+            data_dir=str(settings.data_dir.absolute()),
+        )
         await receiver.background.guard(stop.wait())
         log.info("stopping")
     log.info("stopped")

@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from ingest.contract.codec import decode
 from ingest.contract.topics import quarantine_topic
+from ingest.observing.tenants_seen_store import FILE_NAME, read
 from tests.emulator.school import School
 from tests.emulator.templates import DEPLOYMENT_CLAIM
 from tests.integration.ingest.commands import run
@@ -27,7 +28,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 LIVE = "/live-events"
 KEPT = 100
 """So many events come before anybody has put the mistyped root account right."""
-SOON_S = 10.0
 NAME = "course_created"
 SLUG = "north-3f0c9a7be5d1482693bb7d0e8f64a1c2"
 OTHER = '[[tenant]]\nname = "other"\n[[tenant.live_events]]\nroot_account_uuid = "other"\n'
@@ -89,7 +89,7 @@ class Desk:
         async def is_loaded() -> bool:
             return self.loaded() > before
 
-        await eventually(is_loaded, timeout_s=SOON_S)
+        await eventually(is_loaded)
 
     async def settled(self, outcome: str) -> int:
         """Events of this outcome that no tenant took."""
@@ -121,13 +121,14 @@ async def test_mistyped_root_account_is_named_adopted_and_its_events_are_release
     ids = [answer["event_id"] for answer in answers]
 
     # the log and `tenants seen` name it
-    async def is_seen() -> bool:
-        return {row["root_account_uuid"]: row["count"] for row in await desk.seen()} == {
-            account: KEPT,
-            other.root_account_uuid: 1,
-        }
+    counts = {account: KEPT, other.root_account_uuid: 1}
 
-    await eventually(is_seen, timeout_s=SOON_S)
+    async def is_written() -> bool:
+        seen = read(desk.site.directory / "data" / FILE_NAME)
+        return {sender.root_account_uuid: seen[sender].count for sender in seen} == counts
+
+    await eventually(is_written)
+    assert {row["root_account_uuid"]: row["count"] for row in await desk.seen()} == counts
     said = [line for line in desk.lines() if line.get("root_account_uuid") == account]
     assert [line["level"] for line in said] == ["warning"]
     assert "tenants adopt" in said[0]["event"]
@@ -210,7 +211,7 @@ async def test_broken_file_keeps_the_tenants_before_it_and_is_said(desk: Desk) -
             for line in desk.lines()
         )
 
-    await eventually(is_said, timeout_s=SOON_S)
+    await eventually(is_said)
     metrics = await desk.site.metrics()
     assert metrics.value("forebay_tenants_reload_failures_total") >= 1
     assert (await desk.site.post(LIVE, desk.site.live_event(3_000))).status == 202
@@ -239,6 +240,11 @@ async def test_tenant_with_a_slug_is_taken_by_its_own_path_alone(desk: Desk) -> 
         assert (await desk.site.post(path, body)).status == 202, path
     metrics = (await desk.site.admin("/metrics")).body.decode()
     assert SLUG not in desk.site.program.log_file.read_text() + metrics
+
+
+async def test_start_names_the_data_directory(desk: Desk) -> None:
+    (said,) = [line for line in desk.lines() if line["event"] == "receiving"]
+    assert said["data_dir"] == str((desk.site.directory / "data").absolute())
 
 
 async def test_ledger_balances_after_all_of_it(desk: Desk) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ingest.errors import TenantNotAllowed
 from ingest.shared.environment import SettingsError
+from ingest.verifying import tenants_edit
 from ingest.verifying.tenants_edit import adopt
 from ingest.verifying.tenants_file import ADDED_NAME, Directory, read_tenants
 
@@ -180,3 +181,13 @@ def test_directory_that_cannot_be_written_is_said(path: Path) -> None:
     path.mkdir()
     with pytest.raises(SettingsError, match="cannot read the tenants file"):
         adopt(path, "account-n", "north")
+
+
+def test_edit_that_would_lose_another_tenant_is_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text(_WRITTEN)
+    monkeypatch.setattr(tenants_edit, "_with_account", lambda *_: '[[tenant]]\nname = "north"\n')
+    with pytest.raises(SettingsError, match="by hand"):
+        adopt(path, "account-n", "north")
+    assert path.read_text() == _WRITTEN
