@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,7 +27,9 @@ from ingest.shared.background import Background
 from ingest.shared.environment import SettingsError
 from ingest.shared.kafka import topic_admin
 from ingest.spool.spool import Spool
+from ingest.verifying.jwks import KeySource
 from ingest.verifying.tenants_file import Directory
+from ingest.verifying.tenants_reload import TenantsReload
 from ingest.wiring import Parts, assembled
 
 log = structlog.get_logger(__name__)
@@ -44,16 +46,24 @@ class Running:
 
     public: str
     admin: str
+    tenants: TenantsReload
     background: Background
 
 
 async def serve(settings: Settings, directory: Directory) -> None:
     """Receives until SIGTERM or SIGINT. Raises SettingsError if it cannot begin, and TaskEnded,
     once all is closed in order, if a background task that it needs has ended."""
-    stop = _told_to_stop()
+    stop, loop = _told_to_stop(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # one that comes too early ends nothing
     async with running(settings, directory) as receiver:
+        loop.add_signal_handler(signal.SIGHUP, receiver.tenants.ask)
         quieten_garbage_collector()
-        log.info("receiving", public=receiver.public, admin=receiver.admin)
+        log.info(
+            "receiving",
+            public=receiver.public,
+            admin=receiver.admin,
+            data_dir=str(settings.data_dir.absolute()),
+        )
         await receiver.background.guard(stop.wait())
         log.info("stopping")
     log.info("stopped")
@@ -70,19 +80,25 @@ async def running(settings: Settings, directory: Directory) -> AsyncIterator[Run
         parts = await stack.enter_async_context(assembled(settings, directory))
         _start_background(settings, directory, parts, certificate)
         _warn_of_beta(directory)
+        parts.tenants.follow(_warn_of_beta)
         parts.metrics.watch_keys(lambda: key_ages(parts.keys))
         parts.metrics.watch_spool(parts.spool.figures)
         await stack.enter_async_context(_admin_listening(settings, parts, admin))
         await stack.enter_async_context(
             receiving(
-                Receiver(intake=parts.intake, metrics=parts.metrics, limits=_limits(settings.http)),
+                _receiver(settings, parts),
                 parts.metrics,
                 public,
                 tls=certificate.context if certificate is not None else None,
                 shutdown_timeout_s=settings.http.shutdown_timeout_s,
             )
         )
-        yield Running(public=_address(public), admin=_address(admin), background=parts.background)
+        yield Running(
+            public=_address(public),
+            admin=_address(admin),
+            tenants=parts.tenants,
+            background=parts.background,
+        )
 
 
 async def drained(settings: Settings, directory: Directory, *, timeout_s: float) -> tuple[int, int]:
@@ -135,6 +151,18 @@ def _admin_listening(
     return listening(application, bound)
 
 
+def _receiver(settings: Settings, parts: Parts) -> Receiver:
+    def tenant_of_slug(slug: str) -> str | None:
+        return parts.tenants.directory.tenants.of_slug(slug)
+
+    return Receiver(
+        intake=parts.intake,
+        metrics=parts.metrics,
+        limits=_limits(settings.http),
+        tenant_of_slug=tenant_of_slug,
+    )
+
+
 def _limits(http: HttpSettings) -> Limits:
     return Limits(
         body_timeout_s=http.body_timeout_s,
@@ -153,15 +181,43 @@ def _start_background(
 ) -> None:
     """Starts what runs beside the requests, and what they can do without for a while."""
     background = parts.background
-    for issuer, source in parts.keys.items():
-        refresh = partial(source.keep_fresh, settings.verify.keys_refresh_s)
-        background.start(f"keys {issuer}", refresh)
-    background.start("alarms", _alarms(settings, directory, parts.metrics).run)
+    keeping = _KeepingFresh(background, parts.keys, settings.verify.keys_refresh_s)
+    keeping.follow(directory)
+    parts.tenants.follow(keeping.follow)
+    raising = _alarms(settings, directory, parts.metrics)
+    parts.tenants.follow(lambda now: raising.tenants_are(now.names, now.with_live_events))
+    background.start("alarms", raising.run)
+    if settings.tenants_file is not None:
+        background.start("tenants reload", parts.tenants.run)
     if certificate is not None:
         reload_tls = partial(certificate.run, parts.metrics.tls_reload_failed)
         background.start("tls reload", reload_tls)
     if settings.kafka.bootstrap_servers is not None:
         background.start("topic check", partial(_name_missing_topics, settings))
+
+
+class _KeepingFresh:
+    """A task for the keys of each issuer that a tenant names, which `keys` has by issuer."""
+
+    def __init__(
+        self, background: Background, keys: Mapping[str, KeySource], every_s: float
+    ) -> None:
+        self._background = background
+        self._keys = keys
+        self._every_s = every_s
+        self._running: dict[str, KeySource] = {}
+
+    def follow(self, directory: Directory) -> None:
+        """Stops the tasks of those that have gone, and starts those of new ones."""
+        background = self._background
+        for issuer, source in list(self._running.items()):
+            if self._keys.get(issuer) is not source:
+                background.stop(f"keys {issuer}")
+                del self._running[issuer]
+        for issuer, source in self._keys.items():
+            if issuer not in self._running:
+                self._running[issuer] = source
+                background.start(f"keys {issuer}", partial(source.keep_fresh, self._every_s))
 
 
 def _alarms(settings: Settings, directory: Directory, metrics: Metrics) -> Alarms:

@@ -12,11 +12,20 @@ from ingest.contract.moments import rfc3339
 from ingest.contract.quarantine import quarantine_record
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_RECORD_BYTES
-from ingest.errors import NotDurable, RecordTooLarge, Refusal, TooLarge, Uncheckable, Unusable
+from ingest.errors import (
+    NotDurable,
+    RecordTooLarge,
+    Refusal,
+    TenantNotAllowed,
+    TooLarge,
+    Uncheckable,
+    Unusable,
+)
 from ingest.normalising import normalise
 from ingest.normalising.identity import event_id
 from ingest.observing.drift import Drift
 from ingest.observing.metrics import Metrics
+from ingest.observing.seldom import Seldom
 from ingest.publishing.publisher import Landed, Publisher
 from ingest.publishing.recent_ids import RecentIds
 from ingest.spool.deferred import Deferred, Together
@@ -31,6 +40,7 @@ log = structlog.get_logger(__name__)
 # Canvas sends no more at once; the longest that is allowed takes half a second to normalise, which
 # no other request should have to wait for
 _MADE_AT_ONCE_BYTES = 256 * 1024
+_SAY_EVERY_S = 60.0
 
 
 class Intake:
@@ -61,6 +71,7 @@ class Intake:
         self._drift = drift
         self._quarantine_room = quarantine_room
         self._recent = RecentIds()
+        self._quarantining = Seldom(every_s=_SAY_EVERY_S)
 
     async def accept(self, request: SignedRequest, together: Together | None = None) -> Receipt:
         """One event, from its token to its receipt. `together` is of those of one request."""
@@ -146,6 +157,7 @@ class Intake:
             landed = await self._publish_quarantined(record, request.source, flaw)
             held_in = "spool" if landed == "spool" else None
             self._recent.add(recent_id, "quarantined")
+            self._say_quarantined(flaw)
         return Receipt(
             outcome="quarantined",
             event_id=known_id,
@@ -154,8 +166,22 @@ class Intake:
             repeat=repeat,
         )
 
+    def _say_quarantined(self, flaw: Unusable) -> None:
+        tenant = flaw.claims.tenant if isinstance(flaw.claims, Claims) else None
+        if events := self._quarantining.due((flaw.reason, tenant)):
+            log.warning(
+                "authentic events cannot be used and are in quarantine:"
+                " see `forebay-ingest quarantine list`",
+                reason=flaw.reason,
+                tenant=tenant,
+                events=events,
+            )
+
     async def _publish_quarantined(self, record: Record, source: Source, flaw: Unusable) -> Landed:
-        if source == "pns":
+        if flaw.reason == "tenant_not_allowed":  # it may leave no less room to what is somebody's
+            if not self._quarantine_room.take(record.size_bytes):
+                raise TenantNotAllowed("quarantine has had its bytes for now")
+        elif source == "pns":
             self._quarantine_room.take_regardless(record.size_bytes)
         elif not self._quarantine_room.take(record.size_bytes):
             raise NotDurable("quarantine has had its bytes for now")

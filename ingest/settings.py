@@ -27,7 +27,7 @@ Networks = Annotated[TextList, AfterValidator(_networks)]
 class HttpSettings(Section):
     """The public listener."""
 
-    host: str = "0.0.0.0"  # noqa: S104 - it is the public one
+    host: str = "127.0.0.1"  # a laptop needs no more, and who wants more says where
     port: Port = 8080
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
@@ -81,6 +81,7 @@ class QuarantineSettings(Section):
 
     tenant_unknown_per_hour: int = Field(default=1_000, ge=0)
     max_bytes_per_hour: int = Field(default=64 * 1024**2, ge=4 * 1024**2)
+    keep_unpinned: bool = False
 
 
 class SpoolSettings(Section):

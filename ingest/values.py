@@ -19,12 +19,14 @@ class SignedRequest(Struct, frozen=True, kw_only=True):
 
     `token` is the raw text, quotes and white space included. `received_at` is in Unix seconds; all
     judgements of time use it. `traceparent` is the request's W3C trace context, if it was valid.
+    `path_of` names the tenant at whose own path it came; None at the path of all.
     """
 
     token: bytes
     source: Source
     received_at: float
     traceparent: str | None = None
+    path_of: str | None = None
 
 
 class HugeNumber(str):

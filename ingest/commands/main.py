@@ -11,6 +11,7 @@ from ingest.commands.console import errors_in_one_line, json_option, run
 from ingest.commands.quarantine import quarantine
 from ingest.commands.schema import schema
 from ingest.commands.spool import spool
+from ingest.commands.tenants import tenants
 from ingest.contract.topics import ingest_topics
 from ingest.settings import Settings
 from ingest.shared import logs, permissions
@@ -82,6 +83,7 @@ def topics_apply(as_json: bool) -> None:
 main.add_command(schema)
 main.add_command(spool)
 main.add_command(quarantine)
+main.add_command(tenants)
 
 
 @main.group()

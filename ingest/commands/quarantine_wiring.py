@@ -48,11 +48,13 @@ async def verifier_for(
         asked = [
             keys_of
             for source in needed
-            for issuer, keys_of in keys[source].items()
+            for issuer, keys_of in keys.by_endpoint[source].items()
             if source == "live-events" or issuer in directory.pinned_platforms
         ]
         await asyncio.gather(*map(_fetch, asked))
-        yield verifier(settings, directory, keys, may_keep_unknown_tenant=lambda now_s, of: True)
+        yield verifier(
+            settings, directory, keys.by_endpoint, may_keep_unknown_tenant=lambda now_s, of: True
+        )
 
 
 async def _fetch(keys: KeySource) -> None:

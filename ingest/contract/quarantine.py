@@ -17,6 +17,7 @@ from ingest.contract.topics import quarantine_topic
 QuarantineReason = Literal[
     "expired",
     "tenant_unknown",
+    "tenant_not_allowed",
     "key_gone",
     "unreadable_claims",
     "too_large_for_topic",

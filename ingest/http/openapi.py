@@ -7,10 +7,29 @@ from ingest.errors import REFUSALS, MethodNotAllowed, NotFound, Refusal, Unavail
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _RECEIPT = {"$ref": "#/components/schemas/Receipt"}
+_SLUG = {
+    "name": "slug",
+    "in": "path",
+    "required": True,
+    "description": "That of a tenant which is taken at no other path.",
+    "schema": {"type": "string"},
+}
 
 
 def document() -> dict[str, Any]:
     """The whole document."""
+    paths = {
+        "/live-events": _operation(
+            "One Live Event: a JWT, bare or in JSON quotes.",
+            {"*/*": {"schema": {"type": "string"}}},
+            _RECEIPT,
+        ),
+        "/pns": _operation(
+            "A batch of platform notices, each a JWT.",
+            {"application/json": {"schema": {"$ref": "#/components/schemas/Notices"}}},
+            {"$ref": "#/components/schemas/Receipts"},
+        ),
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -19,16 +38,8 @@ def document() -> dict[str, Any]:
             "description": "Takes in signed Canvas Live Events and LTI platform notices.",
         },
         "paths": {
-            "/live-events": _operation(
-                "One Live Event: a JWT, bare or in JSON quotes.",
-                {"*/*": {"schema": {"type": "string"}}},
-                _RECEIPT,
-            ),
-            "/pns": _operation(
-                "A batch of platform notices, each a JWT.",
-                {"application/json": {"schema": {"$ref": "#/components/schemas/Notices"}}},
-                {"$ref": "#/components/schemas/Receipts"},
-            ),
+            **paths,
+            **{f"{path}/{{slug}}": {"parameters": [_SLUG], **item} for path, item in paths.items()},
         },
         "components": {"schemas": _schemas()},
     }

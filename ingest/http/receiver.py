@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
@@ -58,20 +59,38 @@ class Limits:
     trusted_proxies: tuple[str, ...] = ()
 
 
+class Head(NamedTuple):
+    """Of a request's head: its trace context, and the tenant whose own path it came by."""
+
+    traceparent: str | None
+    path_of: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One path: whose events it takes, how large, and who answers a body and its traceparent."""
+    """One path: whose events it takes, how large, and who answers a body and what its head says."""
 
     source: Source
     max_body_bytes: int
-    answer: Callable[[bytes, str | None], Awaitable[web.Response]]
+    answer: Callable[[bytes, Head], Awaitable[web.Response]]
 
 
 class Receiver:
-    """The public listener's handler, for `aiohttp.web.Server`."""
+    """The public listener's handler, for `aiohttp.web.Server`.
 
-    def __init__(self, *, intake: Intake, metrics: Metrics, limits: Limits) -> None:
+    `tenant_of_slug` says whose the last part of a path is, where it is some tenant's.
+    """
+
+    def __init__(
+        self,
+        *,
+        intake: Intake,
+        metrics: Metrics,
+        limits: Limits,
+        tenant_of_slug: Callable[[str], str | None] = lambda slug: None,
+    ) -> None:
         self._intake = intake
+        self._tenant_of_slug = tenant_of_slug
         self._metrics = metrics
         self.limits = limits
         self._arrivals = Arrivals(
@@ -93,12 +112,14 @@ class Receiver:
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answers any request."""
-        endpoint = self._endpoints.get(request.path)
+        endpoint, path_of = self._endpoints.get(request.path), None
+        if endpoint is None:
+            endpoint, path_of = self._of_one_tenant(request.path)
         if endpoint is None:
             return problem(NotFound())
         if request.method != "POST":
             return problem(MethodNotAllowed(), headers={"Allow": "POST"})
-        answer = await self._answer(endpoint, request)
+        answer = await self._answer(endpoint, request, path_of)
         if self._draining:
             answer.force_close()
             if not self._under_way():
@@ -116,7 +137,16 @@ class Receiver:
     def _under_way(self) -> int:
         return self._admission.requests + len(self._arrivals)
 
-    async def _answer(self, endpoint: Endpoint, request: web.BaseRequest) -> web.Response:
+    def _of_one_tenant(self, path: str) -> tuple[Endpoint, str] | tuple[None, None]:
+        """The endpoint and the tenant of a path that ends in a slug."""
+        head, _, slug = path.rpartition("/")
+        endpoint = self._endpoints.get(head)
+        tenant = self._tenant_of_slug(slug) if endpoint is not None else None
+        return (None, None) if endpoint is None or tenant is None else (endpoint, tenant)
+
+    async def _answer(
+        self, endpoint: Endpoint, request: web.BaseRequest, path_of: str | None
+    ) -> web.Response:
         began_s = time.monotonic()
         place: Place | None = None
         try:
@@ -125,7 +155,7 @@ class Receiver:
             )
             place = self._admission.enter(endpoint.source, len(body), began_s=began_s)
             with place:
-                return await endpoint.answer(body, _traceparent(request))
+                return await endpoint.answer(body, Head(_traceparent(request), path_of))
         except BodyCut as cut:
             let_go(cut)
             self._metrics.aborted("disconnected")
@@ -140,18 +170,19 @@ class Receiver:
             # the answer must be one that makes Canvas try again, whatever our bug is
             return _refused(_our_bug(error))
 
-    async def _live_events(self, body: bytes, traceparent: str | None) -> web.Response:
+    async def _live_events(self, body: bytes, head: Head) -> web.Response:
         receipt = await self._intake.accept(
             SignedRequest(
                 token=body,
                 source="live-events",
                 received_at=time.time(),
-                traceparent=traceparent,
+                traceparent=head.traceparent,
+                path_of=head.path_of,
             )
         )
         return accepted(receipt)
 
-    async def _pns(self, body: bytes, traceparent: str | None) -> web.Response:
+    async def _pns(self, body: bytes, head: Head) -> web.Response:
         received_at = time.time()
         try:
             tokens = read_notices(body)
@@ -162,21 +193,25 @@ class Receiver:
         async with asyncio.TaskGroup() as judging:
             tasks = []
             for token in tokens:
-                judge = self._judge(token, received_at, traceparent, together)
+                judge = self._judge(token, received_at, head, together)
                 tasks.append(judging.create_task(judge))
                 if len(tasks) % _JUDGED_AT_ONCE == 0:
                     await asyncio.sleep(0)  # thousands of forged ones shall not stop all others
         return notices_answer([task.result() for task in tasks])
 
     async def _judge(
-        self, token: bytes | None, received_at: float, traceparent: str | None, together: Together
+        self, token: bytes | None, received_at: float, head: Head, together: Together
     ) -> Judged:
         if token is None:
             return self._intake.refuse("pns", Malformed("a notice without a token"))
         try:
             return await self._intake.accept(
                 SignedRequest(
-                    token=token, source="pns", received_at=received_at, traceparent=traceparent
+                    token=token,
+                    source="pns",
+                    received_at=received_at,
+                    traceparent=head.traceparent,
+                    path_of=head.path_of,
                 ),
                 together,
             )

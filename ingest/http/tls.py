@@ -2,12 +2,13 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from ingest.shared.environment import SettingsError
+from ingest.storage.stamps import stamps as _stamps
 
 log = structlog.get_logger(__name__)
 
@@ -77,15 +78,3 @@ def server_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
         reason = error.strerror or "not a certificate and its key"
         raise SettingsError(f"{cert_file}, {key_file}: {reason}") from None
     return context
-
-
-def _stamps(files: Sequence[Path]) -> list[object]:
-    """What tells one state of the files from another; one that is missing is a state too."""
-    stamps: list[object] = []
-    for file in files:
-        try:
-            found = file.stat()
-            stamps.append((found.st_ino, found.st_size, found.st_mtime_ns))
-        except OSError as error:
-            stamps.append(error.errno)
-    return stamps

@@ -61,8 +61,21 @@ class Alarms:
         self._silence_s = silence_s
         self._clock = clock
         self._began_s = clock()
+        self._later: dict[str, float] = {}
+        """Since when tenants are there that came after this process began, in Unix seconds."""
         self._raised: set[str] = set()
         self._writing: asyncio.Future[None] | None = None
+
+    def tenants_are(self, tenants: Collection[str], with_live_events: Collection[str]) -> None:
+        """These are the tenants from here on; of new ones silence is counted from now."""
+        now_s = self._clock()
+        began = {
+            tenant: self._later.get(tenant, self._began_s) for tenant in self._with_live_events
+        }
+        self._later = {tenant: began.get(tenant, now_s) for tenant in with_live_events}
+        for gone in set(self._with_live_events) - set(with_live_events):
+            self._raised.discard(f"silence of {gone}")
+        self._tenants, self._with_live_events = tenants, with_live_events
 
     async def run(self) -> None:
         """Looks and remembers until it is cancelled."""
@@ -86,7 +99,8 @@ class Alarms:
         for tenant in self._with_live_events:
             # notices come by another way, and say nothing about the subscription
             latest = self._metrics.last_event.get(tenant, {})
-            silent_s = now_s - latest.get("live-events", self._began_s)
+            began_s = self._later.get(tenant, self._began_s)
+            silent_s = now_s - latest.get("live-events", began_s)
             if self._first_time(f"silence of {tenant}", silent_s >= self._silence_s):
                 log.error(
                     "no live event for long: has canvas deactivated the subscription?",
@@ -113,7 +127,7 @@ class Alarms:
         for tenant in known.last_event.keys() & self._tenants:
             for source, received_at in known.last_event[tenant].items():
                 # a time to come, written by a clock that was wrong, would hide a silence
-                self._metrics.seen(tenant, source, min(received_at, self._began_s))
+                self._metrics.was_seen(tenant, source, min(received_at, self._began_s))
 
     async def remember(self) -> None:
         """Writes what a later process must know; a disk that does not answer is not waited for."""

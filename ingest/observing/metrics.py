@@ -1,7 +1,7 @@
 """Every metric of the receiver but the ledger's: name, unit, labels."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
@@ -64,9 +64,15 @@ class Metrics:
             "forebay_tls_reload_failures_total",
             "Looks at a changed certificate that could not be used; the old one serves on.",
         )
+        self._tenants_reload_failures = self._counter(
+            "forebay_tenants_reload_failures_total",
+            "Looks at a changed tenants file that could not be used; the tenants before it stay.",
+        )
         self._ack = self._ack_histograms()
         self.last_event: dict[str, dict[Source, float]] = {}
         """When each tenant's latest event of each source was received, in Unix seconds."""
+        self._tenant_events: dict[str, int] = {}
+        self.registry.register(_TenantEventsCollector(process, self._tenant_events))
         self._show_gauges()
 
     def _ack_histograms(self) -> Mapping[Source, Histogram]:
@@ -136,8 +142,22 @@ class Metrics:
         if ack_s > _CANVAS_WAITS_S and source == "live-events":
             self.canvas_budget.spend("timeout", time.time())
 
+    def tenants_are(self, names: Collection[str]) -> None:
+        """Shows these tenants, and none that have gone."""
+        for gone in self._tenant_events.keys() - set(names):
+            del self._tenant_events[gone]
+        for gone in self.last_event.keys() - set(names):
+            del self.last_event[gone]
+        for name in names:
+            self._tenant_events.setdefault(name, 0)
+
     def seen(self, tenant: str, source: Source, received_at: float) -> None:
         """An event of a tenant, received at that Unix time, is durable."""
+        self._tenant_events[tenant] = self._tenant_events.get(tenant, 0) + 1
+        self.was_seen(tenant, source, received_at)
+
+    def was_seen(self, tenant: str, source: Source, received_at: float) -> None:
+        """The same of an event that an earlier process has counted."""
         # a deferred event may be older than what came after it
         latest = self.last_event.setdefault(tenant, {})
         latest[source] = max(received_at, latest.get(source, 0))
@@ -153,6 +173,10 @@ class Metrics:
     def tls_reload_failed(self) -> None:
         """The certificate's files have changed, and cannot be used."""
         self._tls_reload_failures.labels(self._process).inc()
+
+    def tenants_reload_failed(self) -> None:
+        """The tenants file has changed, and cannot be used."""
+        self._tenants_reload_failures.labels(self._process).inc()
 
     def watch_partitions(self, unavailable: Callable[[], int]) -> None:
         """Shows at every scrape how many partitions take no records."""
@@ -193,6 +217,22 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, ["process", *labels], registry=self.registry)
+
+
+class _TenantEventsCollector(Collector):
+    def __init__(self, process: str, events: Mapping[str, int]) -> None:
+        self._process = process
+        self._events = events
+
+    def collect(self) -> list[Metric]:
+        family = CounterMetricFamily(
+            "forebay_tenant_events",
+            "Events of the tenant that became durable, repeats and quarantined ones apart.",
+            labels=["process", "tenant"],
+        )
+        for tenant, count in self._events.items():
+            family.add_metric([self._process, tenant], count)
+        return [family]
 
 
 class _SpoolCollector(Collector):

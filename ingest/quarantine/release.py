@@ -144,7 +144,8 @@ class Releasing:
         except Unusable as flaw:
             raise Withheld(flaw.reason + _HINTS.get(flaw.reason, "")) from flaw
         except Refusal as refusal:
-            raise Withheld(refusal.reason) from refusal
+            hint = _HINTS.get(refusal.reason, "") if refusal.reason == kept.reason else ""
+            raise Withheld(refusal.reason + hint) from refusal
 
     def _judged(self, kept: Quarantined, token: bytes) -> Record:
         request = SignedRequest(
@@ -175,6 +176,7 @@ _UNVERIFIABLE = (
 )
 _HINTS = {
     "tenant_unknown": ": name the tenant with --tenant",
+    "tenant_not_allowed": ": no tenant pins it, see `forebay-ingest tenants seen`",
     "key_gone": ": the key that signed it is not in the key set, give it with --key-file",
 }
 

@@ -51,6 +51,12 @@ class Background:
         keep = self._keep_needed if needed else self._keep
         self._tasks.append(asyncio.create_task(keep(name, work), name=name))
 
+    def stop(self, name: str) -> None:
+        """Cancels the tasks of this name, which nobody needs any more, and forgets them."""
+        for task in [task for task in self._tasks if task.get_name() == name]:
+            self._tasks.remove(task)
+            task.cancel()
+
     async def wait_for_end(self) -> None:
         """Raises TaskEnded once a needed task has ended; until then it waits."""
         raise TaskEnded(await asyncio.shield(self._ended))

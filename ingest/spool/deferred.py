@@ -15,6 +15,8 @@ While keys can be had only notices come here, for Canvas sends them once: those 
 waiting, or wait too long. A flood has room for few, and those are judged within seconds.
 """
 
+from collections.abc import Collection
+
 from ingest.contract.envelope import Source
 from ingest.errors import NoKeys, NotDurable, Uncheckable
 from ingest.spool.spool import Spool
@@ -57,6 +59,11 @@ class Deferred:
             self._take_place(together)
         await self._spool.defer(request)
         return Receipt(outcome="deferred", event_id=None, held_in="deferred")
+
+    def tenants_are(self, names: Collection[str]) -> None:
+        """Forgets the shares of all others."""
+        for share in [share for share in self._shares if share[0] not in names]:
+            del self._shares[share]
 
     def _take_share(self, request: SignedRequest, tenant: str) -> None:
         # as many as there are tenants

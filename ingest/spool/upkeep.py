@@ -39,6 +39,7 @@ class Upkeep:
         self._accounts = accounts
         self._limits = limits
         self._oldest_ms = directory.file.oldest_ms()
+        self._free_bytes = directory.free_bytes()
         self._growth = Growth()
         self._alarmed = False
 
@@ -56,8 +57,11 @@ class Upkeep:
         return max(0.0, time.time() - self._oldest_ms / 1000)
 
     def seconds_to_full(self) -> float:
-        """When Live Events find no room any more, as it grows now; infinite if it does not."""
-        return self._growth.seconds_to(self._room.left_bytes())
+        """When Live Events find no room any more, in the spool's bound or on its disk, as it grows
+        now; infinite if it does not grow, 0 where they find none already."""
+        if self._room.reserve_is_gone:
+            return 0.0
+        return self._growth.seconds_to(min(self._room.left_bytes(), self._free_bytes))
 
     async def count_again(self) -> None:
         """After damage: whose the rows were is part of it, so only the file can tell."""
@@ -101,6 +105,7 @@ class Upkeep:
         if self._room.reserve_is_gone and await self._disk.call(self._directory.reserve.take):
             log.info("the notices' reserve is there again, Live Events are taken")
         self._room.used_bytes = await self._disk.call(file.usage.used_bytes)
+        self._free_bytes = await self._disk.call(self._directory.free_bytes)
         self._oldest_ms = await self._disk.call(file.oldest_ms)
         self._growth.saw(self._room.used_bytes)
         oldest_age_s = self.oldest_age_s()

@@ -74,9 +74,12 @@ class Growth:
         self._seen.append((time.monotonic(), used_bytes))
 
     def seconds_to(self, room_bytes: int) -> float:
-        """When so much room will be gone at this rate; infinite while nothing grows."""
+        """When so much room will be gone at this rate: 0 where none is left, infinite while nothing
+        grows into what is left."""
+        if room_bytes <= 0:
+            return 0.0
         if len(self._seen) < 2:
             return math.inf
         (began_s, began_bytes), (now_s, now_bytes) = self._seen[0], self._seen[-1]
         rate = (now_bytes - began_bytes) / max(now_s - began_s, 1e-9)
-        return max(0.0, room_bytes / rate) if rate > 0 else math.inf
+        return room_bytes / rate if rate > 0 else math.inf

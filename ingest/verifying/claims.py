@@ -53,6 +53,16 @@ def subscription_id_of(payload: Mapping[str, Any]) -> str | None:
     return str(value) if isinstance(value, int) else text(value)
 
 
+def hostname_of(payload: Mapping[str, Any]) -> str | None:
+    """The host under which the Canvas was called where the event comes from, if it says so."""
+    metadata = payload.get("metadata")
+    if isinstance(metadata, dict):
+        return text(metadata.get("hostname"))
+    data = payload.get("data")
+    event = data[0] if isinstance(data, list) and data else None
+    return text(extensions(event).get("hostname"))
+
+
 def check_is_notice(payload: Mapping[str, Any]) -> None:
     """Raises Malformed for anything else: platforms sign launch tokens with the same keys."""
     if not isinstance(payload.get(lti.NOTICE), dict):

@@ -1,7 +1,7 @@
 """How many events a second of one tenant are taken, so that no school takes the others' room."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -41,6 +41,12 @@ class TenantRates:
         elif not left.take():
             self._complain(claims.tenant)
             raise Overloaded("of one tenant")
+
+    def tenants_are(self, names: Collection[str]) -> None:
+        """Forgets all others."""
+        for tenant in self._left.keys() - set(names):
+            del self._left[tenant]
+            self._complained_at.pop(tenant, None)
 
     def _complain(self, tenant: str) -> None:
         now_s = self._clock()

@@ -6,7 +6,8 @@ All schools share one issuer and one key set, so a good signature says nothing a
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hmac import compare_digest
 
 from ingest.contract.envelope import Source
 from ingest.errors import TenantNotAllowed
@@ -31,11 +32,15 @@ class NoticesPin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """One school, or one part of one, and what belongs to it."""
+    """One school, or one part of one, and what belongs to it.
+
+    A `slug` is the secret end of the paths that it alone is taken at; it may show nowhere.
+    """
 
     name: str
     live_events: tuple[LiveEventsPin, ...] = ()
     pns: tuple[NoticesPin, ...] = ()
+    slug: str | None = field(default=None, repr=False)
 
 
 class TenantConflict(ValueError):
@@ -53,6 +58,7 @@ class Tenants:
         self._accounts: dict[str, dict[str | None, str]] = {}
         self._subscriptions: dict[str, str] = {}
         self._clients: dict[tuple[str, str], dict[str | None, str]] = {}
+        self._slugs: dict[str, bytes] = {}
         for tenant in tenants:
             self._add(tenant)
 
@@ -75,7 +81,31 @@ class Tenants:
             return bool(self._accounts)
         return any(issuer == pinned for pinned, _ in self._clients)
 
+    def pins_account(self, root_account_uuid: str) -> bool:
+        """Whether any tenant names this root account, of whatever subscriptions."""
+        return root_account_uuid in self._accounts
+
+    def pins_client(self, issuer: str, client_id: str) -> bool:
+        """Whether any tenant names this client, of whatever deployments."""
+        return (issuer, client_id) in self._clients
+
+    def of_slug(self, slug: str) -> str | None:
+        """The tenant whose slug it is. How long that takes says nothing about any slug."""
+        given, found = slug.encode(errors="surrogatepass"), None
+        for tenant, own in self._slugs.items():
+            if compare_digest(own, given):
+                found = tenant
+        return found
+
+    def has_slug(self, tenant: str) -> bool:
+        """Whether this tenant is taken at paths of its own alone."""
+        return tenant in self._slugs
+
     def _add(self, tenant: Tenant) -> None:
+        if tenant.slug is not None:
+            if (other := self.of_slug(tenant.slug)) is not None:
+                _conflict(other, tenant.name, "the same slug")
+            self._slugs[tenant.name] = tenant.slug.encode()
         for account in tenant.live_events:
             claims = self._accounts.setdefault(account.root_account_uuid, {})
             what = f"root account {account.root_account_uuid}"
@@ -111,9 +141,9 @@ def _conflict(first: str, second: str, what: str) -> None:
 
 
 class HourlyAllowance:
-    """Lets `limit` events pass in each hour of the clock that it is shown.
+    """Lets `limit` events, or bytes of them, pass in each hour of the clock that it is shown.
 
-    No subscription has more than a quarter of it, so that one of a stranger leaves room for ours.
+    No sender has more than a quarter of it, so that one that is a stranger leaves room for ours.
     """
 
     def __init__(self, limit: int) -> None:
@@ -121,17 +151,20 @@ class HourlyAllowance:
         self._share = math.ceil(limit / 4)
         self._hour = -1
         self._passed = 0
-        self._by_subscription: Counter[str | None] = Counter()
+        self._by_sender: Counter[object] = Counter()
 
-    def passes(self, now_s: float, subscription_id: str | None) -> bool:
-        """Whether one more may pass at this Unix time; if so, it is counted."""
+    def passes(self, now_s: float, sender: object, amount: int = 1) -> bool:
+        """Whether so much more may pass at this Unix time; if so, it is counted.
+
+        `sender` is whoever shares are by: a subscription's id, an account.
+        """
         hour = int(now_s // 3600)
         if hour > self._hour:
             self._hour, self._passed = hour, 0
-            self._by_subscription.clear()
-        of_it = self._by_subscription[subscription_id]  # to ask adds nothing
-        if self._passed >= self._limit or of_it >= self._share:
+            self._by_sender.clear()
+        of_it = self._by_sender[sender]  # to ask adds nothing
+        if self._passed + amount > self._limit or of_it + amount > self._share:
             return False
-        self._passed += 1
-        self._by_subscription[subscription_id] = of_it + 1
+        self._passed += amount
+        self._by_sender[sender] = of_it + amount
         return True

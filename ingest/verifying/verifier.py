@@ -26,6 +26,7 @@ from ingest.errors import (
     Unusable,
     WrongIssuer,
 )
+from ingest.observing.tenants_seen import Missing
 from ingest.values import Claims, SignedRequest, TokenClaims
 from ingest.verifying.claims import (
     check_form,
@@ -39,6 +40,7 @@ from ingest.verifying.claims import (
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants import Tenants, TenantUnknown
 from ingest.verifying.token import Token, UnreadableClaims, read_claims, read_token
+from ingest.verifying.unpinned import Unpinned
 
 _PADDING, _HASH = PKCS1v15(), SHA256()
 # Canvas shows its previous, current and next key, and changes them far less often than daily
@@ -50,7 +52,7 @@ class Verifier:
 
     `keys` maps each endpoint to its issuers and their keys. `may_keep_unknown_tenant` takes the
     time in Unix seconds and a subscription's id, and says whether one more of its events without a
-    tenant may be quarantined.
+    tenant may be quarantined. `unpinned` is told of authentic events that no tenant takes.
     """
 
     def __init__(
@@ -61,20 +63,28 @@ class Verifier:
         leeway_s: float,
         may_keep_unknown_tenant: Callable[[float, str | None], bool],
         on_ignored_members: Callable[[int], None],
+        unpinned: Unpinned | None = None,
     ) -> None:
         self._keys = keys
         self._tenants = tenants
         self._leeway_s = leeway_s
         self._may_keep_unknown_tenant = may_keep_unknown_tenant
         self._on_ignored_members = on_ignored_members
+        self._unpinned = unpinned
+
+    def admit(self, tenants: Tenants) -> None:
+        """From here on these are the tenants."""
+        self._tenants = tenants
 
     async def verify(self, request: SignedRequest) -> Claims:
         """Raises a Refusal, Unusable for an authentic token that belongs in quarantine, or
         Uncheckable for one of our tenants' whose key cannot be had now."""
         token, said, keys = self._opened(request)
+        if request.path_of is not None:
+            self._check_path(token, said, keys, request.path_of)
         kid = token.header.kid
         key = keys.known(kid) or await self._sought(kid, said, keys)
-        return self._judged(token, said, key)
+        return self._judged(token, said, key, by_common_path=request.path_of is None)
 
     def verify_deferred(self, request: SignedRequest) -> Claims:
         """The same for a token that was Uncheckable once, after its issuer's keys were fetched.
@@ -149,13 +159,36 @@ class Verifier:
         )
         return token, said, keys
 
-    def _judged(self, token: Token, said: TokenClaims, key: RSAPublicKey) -> Claims:
+    def _check_path(self, token: Token, said: TokenClaims, keys: KeySource, tenant: str) -> None:
+        """Raises TenantNotAllowed for what names another tenant than the path it came by.
+
+        What names none of ours is looked at as far as to say whose it is. What names nobody at all
+        may be of the path's tenant, and is judged as such events are.
+        """
+        try:
+            named = self._tenant_of(said)
+        except TenantUnknown:
+            return
+        except TenantNotAllowed:
+            key = keys.known(token.header.kid)
+            if key is not None and is_signed(token, key):
+                self._saw(said, "tenant_not_allowed", self._missing(said))
+            raise
+        if named != tenant:
+            raise TenantNotAllowed("it came by another tenant's path")
+
+    def _judged(
+        self, token: Token, said: TokenClaims, key: RSAPublicKey, *, by_common_path: bool = False
+    ) -> Claims:
         """All checks from the signature on."""
         if not is_signed(token, key):
             raise BadSignature("signature")
         if token.header.ignored:
             self._on_ignored_members(token.header.ignored)
-        claims = self._admitted(said)
+        claims = self._admitted(said, len(token.signing_input))
+        if by_common_path and self._tenants.has_slug(claims.tenant):
+            self._saw(said, "tenant_not_allowed", "path")
+            raise TenantNotAllowed("its tenant has a path of its own")
         check_time(claims, self._leeway_s)
         check_form(claims)
         return claims
@@ -201,18 +234,36 @@ class Verifier:
             raise WrongIssuer("not an issuer of this endpoint")
         return keys
 
-    def _admitted(self, said: TokenClaims) -> Claims:
-        """The claims with the tenant that pins them."""
+    def _admitted(self, said: TokenClaims, size_bytes: int = 0) -> Claims:
+        """The claims with the tenant that pins them; their signature is good."""
         try:
             tenant = self._tenant_of(said)
         except TenantUnknown:
+            self._saw(said, "tenant_unknown", "subscription")
             subscription_id = subscription_id_of(said.payload)
             if self._may_keep_unknown_tenant(said.received_at, subscription_id):
                 raise Unusable("tenant_unknown", said) from None
             raise TenantNotAllowed("no tenant, and the hour's allowance is used up") from None
+        except TenantNotAllowed:
+            self._saw(said, "tenant_not_allowed", self._missing(said))
+            if self._unpinned is not None and self._unpinned.may_be_kept(said, size_bytes):
+                raise Unusable("tenant_not_allowed", said) from None
+            raise
         if said.source == "pns":
             check_is_notice(said.payload)
         return _of(tenant, said)
+
+    def _saw(self, said: TokenClaims, reason: QuarantineReason, missing: Missing) -> None:
+        if self._unpinned is not None:
+            self._unpinned.saw(said, reason, missing)
+
+    def _missing(self, said: TokenClaims) -> Missing:
+        """What of its ids is the first that no tenant pins."""
+        if said.source == "pns":
+            known = self._tenants.pins_client(said.issuer, said.client_id or "")
+            return "deployment" if known else "client"
+        account = root_account_uuid_of(said.payload) or ""
+        return "subscription" if self._tenants.pins_account(account) else "root_account"
 
     def _tenant_of(self, said: TokenClaims) -> str:
         """Raises TenantNotAllowed, or TenantUnknown where nothing names one."""

@@ -1,5 +1,6 @@
 """The spool's place on the disk: who owns it, its file, its reserve, and what to do with damage."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Self
@@ -65,6 +66,23 @@ class SpoolDirectory:
             needed_bytes=2 * size_bytes,
             path=str(self.path),
         )
+
+    def free_bytes(self) -> int:
+        """What its disk has left for us, beside the reserve."""
+        return shutil.disk_usage(self.path).free
+
+    def warn_of_little_room(self, max_bytes: int) -> None:
+        """Says so where the disk will be full before the spool has `max_bytes`."""
+        reserve_bytes = self.reserve.size_bytes if self.reserve.held else 0
+        room_bytes = self.free_bytes() + self.file.usage.used_bytes() + reserve_bytes
+        if room_bytes < max_bytes:
+            log.warning(
+                "the spool's disk has less room than the spool may take:"
+                " free some, or lower FOREBAY_SPOOL__MAX_BYTES",
+                path=str(self.path.absolute()),
+                room_bytes=room_bytes,
+                max_bytes=max_bytes,
+            )
 
     def open_file(self) -> Opening:
         """Opens the file, or a new one with what can be read of a damaged one."""

@@ -12,7 +12,7 @@ class Reserve:
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         self._path = path
-        self._size_bytes = size_bytes
+        self.size_bytes = size_bytes
         self.held = False
 
     def take(self) -> bool:
@@ -21,7 +21,7 @@ class Reserve:
         Twice as many must be free: who fills the disk with it gains nothing.
         """
         if not self._is_whole():
-            if shutil.disk_usage(self._path.parent).free < 2 * self._size_bytes:
+            if shutil.disk_usage(self._path.parent).free < 2 * self.size_bytes:
                 self.held = False
                 return False
             self._fill()
@@ -34,14 +34,14 @@ class Reserve:
         self.held = False
 
     def _is_whole(self) -> bool:
-        return self._path.exists() and self._path.stat().st_size == self._size_bytes
+        return self._path.exists() and self._path.stat().st_size == self.size_bytes
 
     def _fill(self) -> None:
         with self._path.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, max(1, self._size_bytes))
+                os.posix_fallocate(file.fileno(), 0, max(1, self.size_bytes))
             else:  # macOS: written zeros are blocks too
-                for _ in range(0, self._size_bytes, 1 << 20):
+                for _ in range(0, self.size_bytes, 1 << 20):
                     file.write(bytes(1 << 20))
-            file.truncate(self._size_bytes)
+            file.truncate(self.size_bytes)
             os.fsync(file.fileno())

@@ -147,6 +147,7 @@ def _receiver() -> CollectorRegistry:
             Unknown("live-events", "new", "body.new"): sighting,
         }
     )
+    metrics.tenants_are(["school"])
     metrics.seen("school", "live-events", 0)
     for _ in range(64):
         metrics.clock_skew.saw(live_event())

@@ -19,6 +19,7 @@ from ingest.http import tls
 from ingest.http.tls import Certificate
 from ingest.observing.canvas_budget import CanvasBudget
 from ingest.observing.drift import Drift
+from ingest.observing.tenants_seen import TenantsSeen
 from ingest.publishing.kafka.cluster import Cluster, Silent
 from ingest.settings import LiveEventsSettings, Settings
 from ingest.shared.background import Background, TaskEnded
@@ -26,6 +27,8 @@ from ingest.shared.kafka import topic_admin
 from ingest.shared.sections import KafkaSettings
 from ingest.spool.spool import Spool
 from ingest.spool.usage import Growth
+from ingest.storage.token_bucket import TokenBucket
+from ingest.verifying import tenants_reload
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants_file import Directory, read_tenants
 from ingest.wiring import Parts
@@ -56,6 +59,8 @@ RESTARTED: dict[str, tuple[Any, str]] = {
     "tls reload": (tls, "_stamps"),
     "topic check": (topic_admin, "existing"),
     "drift store": (Drift, "seen"),
+    "tenants seen store": (TenantsSeen, "seen"),
+    "tenants reload": (tenants_reload, "stamps"),
 }
 NEEDED: dict[str, tuple[Any, str]] = {
     "spool maintenance": (Growth, "saw"),
@@ -82,6 +87,7 @@ class _Receiver:
         self._directory: Directory = read_tenants(tenants)
         self._settings = Settings(
             data_dir=directory / "data",
+            tenants_file=tenants,
             live_events=LiveEventsSettings(
                 issuer=LIVE_EVENTS_ISSUER, jwks_url="https://keys.example.edu/live"
             ),
@@ -123,6 +129,8 @@ def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Receiver:
     monkeypatch.setitem(defaults, "cooldown_s", 0.0)
     monkeypatch.setattr(tls, "_LOOK_EVERY_S", 0.001)
     monkeypatch.setattr(wiring, "_DRIFT_EVERY_S", 0.001)
+    monkeypatch.setattr(wiring, "_SEEN_EVERY_S", 0.001)
+    monkeypatch.setattr(tenants_reload, "_LOOK_EVERY_S", 0.001)
     monkeypatch.setattr(wiring, "_CONNECT_WITHIN_S", 0.001)
     monkeypatch.setattr(verify_deferred, "_LOOK_EVERY_S", 0.001)
     monkeypatch.setattr(wiring, "Background", partial(Background, first_pause_s=0.001))
@@ -178,6 +186,32 @@ async def test_end_of_a_needed_task_is_the_end_of_the_receiver(
     assert (line["log_level"], line["cause"]) == ("error", "ZeroDivisionError")
 
 
+async def test_tasks_for_keys_follow_the_tenants_file(receiver: _Receiver) -> None:
+    file = receiver._settings.tenants_file
+    assert file is not None
+    async with receiver.running() as parts:
+        file.write_text(_TENANTS.replace("live_events", "# live_events"))
+        await until(lambda: _names(parts, "keys") == {f"keys {PLATFORM}"})
+        file.write_text(_TENANTS.replace("/platform", "/moved"))
+        await until(lambda: len(_names(parts, "keys")) == 2)
+        assert len([task for task in parts.background._tasks if "keys" in task.get_name()]) == 2
+        assert parts.keys.keys() == {LIVE_EVENTS_ISSUER, PLATFORM}
+
+
+async def test_whatever_knows_tenants_follows_the_tenants_file(receiver: _Receiver) -> None:
+    file = receiver._settings.tenants_file
+    assert file is not None
+    async with receiver.running() as parts:
+        parts.metrics.seen("north", "live-events", 1.0)
+        intake = parts.intake
+        intake._deferred._shares["north", "pns"] = TokenBucket(burst=1, per_s=1)
+        intake._tenant_rates._left["north"] = TokenBucket(burst=1, per_s=1)
+        file.write_text(_TENANTS.replace("north", "south"))
+        await until(lambda: not parts.metrics.last_event)
+        assert intake._verifier._tenants.of_live_event("root", None) == "south"
+        assert (intake._deferred._shares, intake._tenant_rates._left) == ({}, {})
+
+
 async def test_draining_sees_its_task_fail(
     receiver: _Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,3 +223,8 @@ async def test_draining_sees_its_task_fail(
 
 def _task(parts: Parts, name: str) -> "asyncio.Task[None]":
     return next(task for task in parts.background._tasks if task.get_name() == name)
+
+
+def _names(parts: Parts, beginning: str) -> set[str]:
+    names = {task.get_name() for task in parts.background._tasks if not task.done()}
+    return {name for name in names if name.startswith(beginning)}

@@ -622,3 +622,44 @@ async def test_others_go_on_while_a_huge_event_is_normalised(
     receipt = await huge
     assert receipt.outcome == "published"
     assert trip.ledger()["live-events"] == (1, 1)
+
+
+async def test_quarantining_is_said_once_for_each_reason_and_tenant() -> None:
+    trip = _Trip(live_event())
+    with capture_logs() as lines:
+        for n, (reason, claims) in enumerate(
+            [
+                ("expired", live_event(live_event_claims(body={"n": 0}))),
+                ("expired", live_event(live_event_claims(body={"n": 1}))),
+                ("unsupported_format", live_event(live_event_claims(body={"n": 2}))),
+                ("unreadable_claims", None),
+            ]
+        ):
+            trip.verifier.answer = Unusable(cast(Any, reason), claims)
+            await trip.intake.accept(request(_TOKEN + b"A" * n))
+    assert [(line["log_level"], line["reason"], line["tenant"]) for line in lines] == [
+        ("warning", "expired", TENANT),
+        ("warning", "unsupported_format", TENANT),
+        ("warning", "unreadable_claims", None),
+    ]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_event_that_nobody_pins_is_refused_where_quarantine_has_no_room(
+    source: Source,
+) -> None:
+    said = TokenClaims(
+        source=source,
+        format="canvas",
+        issuer=LIVE_EVENTS_ISSUER,
+        received_at=NOW_S,
+        payload=live_event_claims(),
+    )
+    kept = _Trip(Unusable("tenant_not_allowed", said))
+    receipt = await kept.intake.accept(request(_TOKEN, source=source))
+    assert (receipt.outcome, receipt.reason) == ("quarantined", "tenant_not_allowed")
+    full = _Trip(Unusable("tenant_not_allowed", said), quarantine_bytes=10)
+    with pytest.raises(TenantNotAllowed):
+        await full.intake.accept(request(_TOKEN, source=source))
+    assert full.settled("rejected", "tenant_not_allowed", source) == 1
+    assert full.log.records == []

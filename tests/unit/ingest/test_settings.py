@@ -19,7 +19,8 @@ def _no_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_are_the_contracts() -> None:
     shown = variables(load(Settings))
     expected = {
-        "FOREBAY_HTTP__HOST": "0.0.0.0",
+        "FOREBAY_HTTP__HOST": "127.0.0.1",
+        "FOREBAY_QUARANTINE__KEEP_UNPINNED": False,
         "FOREBAY_HTTP__PORT": 8080,
         "FOREBAY_ADMIN__HOST": "127.0.0.1",
         "FOREBAY_ADMIN__PORT": 9464,

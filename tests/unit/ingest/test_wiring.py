@@ -1,15 +1,12 @@
 """What the wiring works out by itself from several settings."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ingest import wiring
 from ingest.settings import EventlogSettings, QuarantineSettings, Settings
 from ingest.shared.sections import KafkaSettings
-from ingest.verifying.tenants_file import read_tenants
-from tests.support.builders import PLATFORM, FixedKeys
 
 _MIB = 1024**2
 
@@ -60,24 +57,3 @@ def test_quarantine_in_kafka_has_its_bytes_an_hour_and_no_other_bound() -> None:
     for log in _logs():
         room = _room(QuarantineSettings(), log, kafka=True)
         assert (room.burst, room.per_s * 3600) == (64 * _MIB, 64 * _MIB)
-
-
-@pytest.mark.parametrize(
-    ("pins", "asked"),
-    [
-        ('live_events = [{ root_account_uuid = "r" }]', {"live"}),
-        (f'pns = [{{ issuer = "{PLATFORM}", client_id = "1" }}]', {PLATFORM}),
-    ],
-)
-def test_only_issuers_that_a_tenant_pins_are_asked_for_keys(
-    tmp_path: Path, pins: str, asked: set[str]
-) -> None:
-    file = tmp_path / "tenants.toml"
-    platform = f'[[platform]]\nissuer = "{PLATFORM}"\njwks_url = "https://k.example.edu"\n'
-    file.write_text(f'{platform}[[tenant]]\nname = "north"\n{pins}\n')
-    directory = read_tenants(file)
-    keys: wiring.KeysByEndpoint = {
-        "live-events": {"live": FixedKeys("live")},
-        "pns": {issuer: FixedKeys(issuer) for issuer in directory.platforms},
-    }
-    assert wiring._pinned(keys, directory).keys() == asked

@@ -30,6 +30,7 @@ from ingest.values import Receipt, SignedRequest
 from tests.support.each import each_case
 
 _ID = "5a" * 32
+_SLUG = "a-slug-that-nobody-guesses"
 _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 _PUBLISHED = Receipt(outcome="published", event_id=_ID)
 _KEPT = Receipt(outcome="quarantined", event_id=None, reason="unreadable_claims")
@@ -106,6 +107,7 @@ async def _ask(
         intake=cast(Intake, intake),
         metrics=metrics or Metrics(),
         limits=replace(Limits(body_timeout_s=1, max_in_flight=max_in_flight), **limits),
+        tenant_of_slug={_SLUG: "north"}.get,
     )
     payload = _stream(pieces, late=late)
     return await receiver.handle(
@@ -457,3 +459,32 @@ async def test_large_batch_is_judged_whole_and_in_order() -> None:
 
 def test_only_our_own_trouble_is_worth_another_try() -> None:
     assert {kind.status for kind in REFUSALS if issubclass(kind, Unavailable)} == {503}
+
+
+@pytest.mark.parametrize("endpoint", ["/live-events", "/pns"])
+async def test_slug_in_the_path_says_whose_path_it_is(endpoint: str) -> None:
+    body = _batch("t") if endpoint == "/pns" else b"t"
+    for path, path_of in ((endpoint, None), (f"{endpoint}/{_SLUG}", "north")):
+        intake = _Intake()
+        assert (await _ask(intake, body, path=path)).status == 202
+        assert [request.path_of for request in intake.requests] == [path_of]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/live-events/unknown-slug-of-nobody",
+        "/live-events/",
+        f"/live-events/{_SLUG}/",
+        f"/live-events/x/{_SLUG}",
+        f"/livez/{_SLUG}",
+        f"/{_SLUG}",
+        _SLUG,
+        f"/live-events/%0a{_SLUG}",
+    ],
+)
+async def test_path_that_ends_in_no_slug_is_no_path(path: str) -> None:
+    intake = _Intake()
+    response = await _ask(intake, b"t", path=path)
+    assert (response.status, _content(response)["reason"]) == (404, "not_found")
+    assert intake.requests == []

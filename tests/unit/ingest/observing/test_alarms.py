@@ -286,3 +286,22 @@ async def _until_known(directory: Path, expected: dict[str, dict[str, float]]) -
             if (directory / FILE_NAME).exists() and later.metrics.last_event == expected:
                 return
             await asyncio.sleep(0.002)
+
+
+def test_silence_of_a_new_tenant_is_counted_from_when_it_came(site: _Site) -> None:
+    site.clock.now_s += 2 * _SILENCE_S
+    site.hear("north")
+    site.hear("south")
+    site.alarms.tenants_are(("north", "new"), ("north", "new"))
+    assert site.look() == []
+    site.clock.now_s += _SILENCE_S - 1
+    site.alarms.tenants_are(("north", "new", "newer"), ("north", "new", "newer"))
+    site.hear("north")
+    site.clock.now_s += 1
+    assert [line["tenant"] for line in site.look()] == ["new"]
+
+
+def test_tenant_that_has_gone_is_not_missed(site: _Site) -> None:
+    site.alarms.tenants_are(("north",), ("north",))
+    site.clock.now_s += 2 * _SILENCE_S
+    assert [line["tenant"] for line in site.look()] == ["north"]

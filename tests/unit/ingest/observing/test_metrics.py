@@ -104,3 +104,23 @@ def test_metrics_of_two_receivers_do_not_mix() -> None:
     first, second = Metrics("a"), Metrics("b")
     first.aborted("too_large")
     assert not any(name == "forebay_requests_aborted_total" for name, _ in _samples(second))
+
+
+def test_events_are_counted_by_tenant_and_tenants_that_have_gone_are_shown_no_more() -> None:
+    metrics = Metrics("w1")
+    metrics.tenants_are(["north", "south"])
+    for _ in range(3):
+        metrics.seen("north", "live-events", 1_790_000_000.0)
+    metrics.was_seen("south", "live-events", 1_790_000_000.0)
+    assert _by_tenant(metrics, "forebay_tenant_events_total") == {"north": 3, "south": 0}
+    metrics.tenants_are(["south"])
+    assert _by_tenant(metrics, "forebay_tenant_events_total") == {"south": 0}
+    assert _by_tenant(metrics, "forebay_tenant_last_event_timestamp_seconds").keys() == {"south"}
+
+
+def _by_tenant(metrics: Metrics, name: str) -> dict[str, float]:
+    return {
+        dict(labels)["tenant"]: value
+        for (found, labels), value in _samples(metrics).items()
+        if found == name
+    }

@@ -370,3 +370,25 @@ def test_file_without_a_usable_key_is_misuse(tmp_path: Path, text: bytes) -> Non
         read_key_file(path)
     with pytest.raises(SettingsError, match="cannot be read"):
         read_key_file(tmp_path / "absent")
+
+
+async def test_what_nobody_pinned_leaves_once_somebody_does_and_only_that() -> None:
+    def kept(account: str) -> Record:
+        metadata = builders.live_event_metadata(root_account_uuid=account)
+        text = builders.token(builders.live_event_claims(metadata=metadata))
+        return kept_record(text, "tenant_not_allowed")
+
+    log = MemoryLog(kept(builders.ROOT_ACCOUNT), kept("of-another-school"))
+    released, stays = await _released(log)
+    assert released == ("released", None)
+    assert (stays[0], (stays[1] or "").partition(":")[0]) == ("kept", "tenant_not_allowed")
+    (record,) = [r for r in log.appended if r.topic != TOPIC]
+    assert decode(record).metadata["tenant"] == builders.TENANT
+
+
+async def test_what_nobody_pinned_is_verified_in_all_else() -> None:
+    expired = builders.live_event_claims(exp=int(builders.NOW_S) - 9_999)
+    forged = builders.token(builders.live_event_claims(), key="stranger", kid="key-current")
+    for text, why in ((builders.token(expired), "expired"), (forged, "bad_signature")):
+        log = MemoryLog(kept_record(text, "tenant_not_allowed"))
+        assert await _released(log) == [("kept", why)]

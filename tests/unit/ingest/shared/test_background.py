@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -232,3 +233,26 @@ async def test_failure_while_stopping_is_said_and_stops_nobody_else() -> None:
             await began.acquire()
     assert [(line["task"], line["cause"]) for line in lines] == [("keys", "RuntimeError")]
     assert ended.is_set()
+
+
+async def test_stopped_task_ends_and_the_others_go_on() -> None:
+    ended, began = list[str](), asyncio.Event()
+
+    async def work(name: str) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+
+    restarted: list[str] = []
+    async with Background(restarted=restarted.append, first_pause_s=0) as background:
+        for name in ("keys a", "keys b"):
+            background.start(name, partial(work, name))
+        await began.wait()
+        background.stop("keys a")
+        background.start("keys a", partial(work, "keys a again"))
+        await asyncio.sleep(0.01)
+        assert ended == ["keys a"]
+    assert sorted(ended) == ["keys a", "keys a again", "keys b"]
+    assert restarted == []

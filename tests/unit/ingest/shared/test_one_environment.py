@@ -33,6 +33,7 @@ WITHOUT_DEFAULT = {
     "FOREBAY_KAFKA__SSL_CA_FILE": "ca.pem",
     "FOREBAY_SPOOL__DIR": "spool",
     "FOREBAY_TENANTS_FILE": "tenants.toml",
+    "FOREBAY_VERIFY__TENANT_EVENTS_PER_S": "100",
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from ingest.contract.envelope import Source
 from ingest.contract.eventlog.logfile import PROBE_BYTES, LogFileError
@@ -778,6 +779,41 @@ async def test_figures_tell_age_and_time_to_full(
         in_an_hour = time.time() + 3_600
         monkeypatch.setattr("time.time", lambda: in_an_hour)
         assert 3_599 < bench.spool.figures().oldest_age_s < 3_610
+
+
+async def test_time_to_full_is_that_of_the_disk_where_it_has_less_room_than_the_bound(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_spool(place, replace(LIMITS, max_bytes=1 << 40)) as bench:
+        spool = bench.spool
+        await until(lambda: len(spool._upkeep._growth._seen) > 2)
+        await bench.take(record(0, size_bytes=_MB))
+        await until(lambda: spool._upkeep._growth._seen[-1][1] > _MB)
+        by_bound = spool.figures().seconds_to_full
+        monkeypatch.setattr(SpoolDirectory, "free_bytes", lambda self: 8 * _MB)
+        await until(lambda: spool.figures().seconds_to_full < by_bound / 100)
+        monkeypatch.setattr(SpoolDirectory, "free_bytes", lambda self: 0)
+        await until(lambda: spool.figures().seconds_to_full == 0)
+
+
+async def test_spool_without_room_is_full_though_it_does_not_grow(place: Path) -> None:
+    async with open_spool(place, replace(LIMITS, max_bytes=_MB)) as bench:
+        with contextlib.suppress(NoRoom):
+            for n in range(9):
+                await bench.take(record(n, size_bytes=_MB // 4))
+        bench.spool._room.used_bytes = _MB
+        assert bench.spool.figures().seconds_to_full == 0
+
+
+@pytest.mark.parametrize(("free_bytes", "warns"), [(_MB, True), (64 * _MB, False)])
+async def test_disk_with_less_room_than_the_bound_is_said(
+    place: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int, warns: bool
+) -> None:
+    monkeypatch.setattr(SpoolDirectory, "free_bytes", lambda self: free_bytes)
+    with capture_logs() as lines:
+        async with open_spool(place) as bench:
+            bench.directory.warn_of_little_room(32 * _MB)
+    assert [line["log_level"] for line in lines] == ["warning"] * warns
 
 
 async def test_last_token_id_is_the_one_given_last(place: Path) -> None:

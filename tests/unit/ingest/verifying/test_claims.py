@@ -12,6 +12,7 @@ from ingest.verifying.claims import (
     check_time,
     client_id_of,
     format_of,
+    hostname_of,
     root_account_uuid_of,
     subscription_id_of,
 )
@@ -251,3 +252,17 @@ def test_digits_of_a_number_beyond_any_double_are_no_text() -> None:
     assert client_id_of({"aud": huge}) is None
     assert client_id_of({"aud": [huge]}) is None
     assert subscription_id_of({"subscription": {"id": huge}}) is None
+
+
+def test_hostname_is_read_in_both_formats_and_may_be_absent() -> None:
+    metadata = live_event_metadata(hostname="campus.example.edu")
+    assert hostname_of(live_event_claims(metadata=metadata)) == "campus.example.edu"
+    assert hostname_of(caliper_claims()) == "canvas.example.edu"
+    for claims in (
+        live_event_claims(),
+        live_event_claims(metadata={"hostname": 5}),
+        caliper_claims(data=[caliper_event(extensions=None)]),
+        caliper_claims(data=[]),
+        notice_claims(),
+    ):
+        assert hostname_of(claims) is None

@@ -154,3 +154,32 @@ def test_times_that_come_out_of_order_do_not_renew_the_allowance() -> None:
     allowance = HourlyAllowance(1)
     times = [3_599.9, 3_600.0, 3_599.9, 3_600.0]
     assert [allowance.passes(at, None) for at in times] == [True, True, False, False]
+
+
+def test_allowance_in_bytes_counts_bytes() -> None:
+    allowance = HourlyAllowance(1_000)
+    assert [allowance.passes(0.0, "one", 200), allowance.passes(0.0, "one", 51)] == [True, False]
+    assert allowance.passes(0.0, "one", 50)
+    others = [allowance.passes(0.0, name, 250) for name in ("two", "three", "four", "five")]
+    assert others == [True, True, True, False]
+
+
+_SLUG = "a-slug-that-nobody-guesses"
+
+
+def test_slug_leads_to_its_tenant_and_no_other_text_does() -> None:
+    tenants = Tenants([Tenant(name="a", slug=_SLUG), Tenant(name="b", slug=_SLUG[::-1])])
+    assert [tenants.of_slug(slug) for slug in (_SLUG, _SLUG[::-1])] == ["a", "b"]
+    others = ("", "a", _SLUG[:-1], _SLUG + "x", _SLUG.upper(), "\ud800", "\u00e9" * 26)
+    assert [tenants.of_slug(other) for other in others] == [None] * len(others)
+
+
+def test_only_who_has_a_slug_has_a_path_of_its_own() -> None:
+    tenants = Tenants([Tenant(name="a", slug=_SLUG), Tenant(name="b")])
+    assert [tenants.has_slug(name) for name in ("a", "b", "c")] == [True, False, False]
+
+
+def test_two_tenants_with_one_slug_are_named_and_the_slug_is_not() -> None:
+    with pytest.raises(TenantConflict, match="a and b both claim the same slug") as caught:
+        Tenants([Tenant(name="a", slug=_SLUG), Tenant(name="b", slug=_SLUG)])
+    assert _SLUG not in str(caught.value) + repr(Tenant(name="a", slug=_SLUG))

@@ -7,7 +7,7 @@ import pytest
 from ingest.errors import TenantNotAllowed
 from ingest.shared.environment import SettingsError
 from ingest.verifying.key_url import key_set_url
-from ingest.verifying.tenants_file import CANVAS_PLATFORMS, Directory, read_tenants
+from ingest.verifying.tenants_file import ADDED_NAME, CANVAS_PLATFORMS, Directory, read_tenants
 
 _CANVAS = "https://canvas.instructure.com"
 _TENANT = '[[tenant]]\nname = "north-campus"\n'
@@ -113,6 +113,8 @@ def test_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
         (_platform("i", "ftp://lms.example.edu/keys") + _TENANT, "platform[1].jwks_url: "),
         (_platform("", "https://lms.example.edu/keys") + _TENANT, "platform[1].issuer: "),
         (_platform("i", "https://a") + _platform("i", "https://b") + _TENANT, "platform"),
+        (_TENANT + 'slug = "too-short"\n', "tenant[1].slug: "),
+        (_TENANT + 'slug = "with/a/slash/in/the/middle/of/it"\n', "tenant[1].slug: "),
     ],
 )
 def test_everything_wrong_has_its_line(tmp_path: Path, text: str, says: str) -> None:
@@ -171,3 +173,62 @@ def test_a_url_that_is_none_is_refused_without_being_quoted() -> None:
         with pytest.raises(ValueError, match="must be an https:// URL") as caught:
             key_set_url(url)
         assert "sesame" not in str(caught.value)
+
+
+def _add(folder: Path, **files: str) -> None:
+    (folder / ADDED_NAME).mkdir()
+    for name, text in files.items():
+        (folder / ADDED_NAME / f"{name}.toml").write_text(text)
+
+
+def test_files_beside_it_are_read_like_it(tmp_path: Path) -> None:
+    (tmp_path / ADDED_NAME).mkdir()
+    (tmp_path / ADDED_NAME / "half-written.new").write_text("[[tenant")
+    south = _TENANT.replace("north", "south") + _ACCOUNT
+    (tmp_path / ADDED_NAME / "south.toml").write_text(_platform("i", "https://a") + south)
+    directory = _read(tmp_path, _TENANT)
+    assert directory.names == {"north-campus", "south-campus"}
+    assert directory.tenants.of_live_event("account-n", None) == "south-campus"
+    assert directory.platforms["i"] == "https://a"
+
+
+def test_what_several_files_say_of_one_tenant_belongs_together(tmp_path: Path) -> None:
+    _add(tmp_path, a=_TENANT + _CLIENT, b=_TENANT + 'slug = "0123456789abcdef"\n')
+    directory = _read(tmp_path, _TENANT + _ACCOUNT)
+    assert directory.tenants.of_live_event("account-n", None) == "north-campus"
+    assert directory.tenants.of_notice(_CANVAS, "10000000000777", None) == "north-campus"
+    assert directory.tenants.of_slug("0123456789abcdef") == "north-campus"
+    assert directory.names == {"north-campus"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[tenant", "not TOML"),
+        (_TENANT.replace("north", "south") + _ACCOUNT, "north-campus and south-campus both claim"),
+        (_TENANT + _TENANT, "more than one tenant is called north-campus"),
+        (_TENANT + 'slug = "fedcba9876543210"\n', "two slugs"),
+        (_platform("i", "https://b"), "two jwks_url"),
+    ],
+)
+def test_what_is_wrong_beside_it_has_its_line(tmp_path: Path, text: str, says: str) -> None:
+    _add(tmp_path, added=text)
+    own = _platform("i", "https://a") + _TENANT + 'slug = "0123456789abcdef"\n' + _ACCOUNT
+    with pytest.raises(SettingsError) as caught:
+        _read(tmp_path, own)
+    (line,) = str(caught.value).splitlines()
+    assert says in line
+    assert "0123456789abcdef" not in line
+
+
+def test_same_platform_may_be_in_two_files(tmp_path: Path) -> None:
+    _add(tmp_path, added=_platform("i", "https://a"))
+    assert _read(tmp_path, _platform("i", "https://a") + _TENANT).platforms["i"] == "https://a"
+
+
+def test_contents_have_a_fingerprint(tmp_path: Path) -> None:
+    first, again = _read(tmp_path, _TENANT), _read(tmp_path, _TENANT)
+    assert first.fingerprint == again.fingerprint
+    assert _read(tmp_path, _TENANT + "# a comment\n").fingerprint != first.fingerprint
+    _add(tmp_path, added=_platform("i", "https://a"))
+    assert _read(tmp_path, _TENANT).fingerprint != first.fingerprint

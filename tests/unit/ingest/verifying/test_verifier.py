@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from msgspec.structs import replace
 
 from ingest.contract.envelope import Source
 from ingest.errors import (
@@ -21,9 +22,11 @@ from ingest.errors import (
     Unusable,
     WrongIssuer,
 )
+from ingest.observing.tenants_seen import TenantsSeen
 from ingest.values import Claims, TokenClaims
 from ingest.verifying.jwks import KeySource, KeysUnavailable
 from ingest.verifying.tenants import LiveEventsPin, NoticesPin, Tenant, Tenants
+from ingest.verifying.unpinned import Keeping, Unpinned
 from ingest.verifying.verifier import Verifier
 from tests.support.builders import (
     CLIENT,
@@ -65,7 +68,9 @@ class _Bench:
         *,
         allow: bool = True,
         keys: Callable[[str], KeySource] | None = None,
+        keep_unpinned: bool = False,
     ) -> None:
+        self.seen = TenantsSeen()
         self.ignored: list[int] = []
         self.asked: list[tuple[float, str | None]] = []
         self.keys = {issuer: (keys or _fetched)(issuer) for issuer in (*_ENDPOINTS, OTHER_PLATFORM)}
@@ -79,6 +84,10 @@ class _Bench:
             leeway_s=_LEEWAY_S,
             may_keep_unknown_tenant=self._may_keep,
             on_ignored_members=self.ignored.append,
+            unpinned=Unpinned(
+                self.seen,
+                Keeping(bytes_per_hour=1 << 30, leeway_s=_LEEWAY_S) if keep_unpinned else None,
+            ),
         )
 
     def _may_keep(self, at_s: float, subscription_id: str | None) -> bool:
@@ -90,8 +99,16 @@ class _Bench:
         """Key ids for which a fetch would have been made."""
         return [kid for keys in self.keys.values() for kid in getattr(keys, "sought", ())]
 
-    async def judge(self, text: bytes, source: Source = "live-events") -> Claims:
-        return await self.verifier.verify(request(text, source=source))
+    @property
+    def missing(self) -> dict[str, int]:
+        """What no tenant pinned of authentic events, and how often."""
+        return {sender.missing: sighting.count for sender, sighting in self.seen.seen().items()}
+
+    async def judge(
+        self, text: bytes, source: Source = "live-events", *, path_of: str | None = None
+    ) -> Claims:
+        came = replace(request(text, source=source), path_of=path_of)
+        return await self.verifier.verify(came)
 
 
 class _Keys(FixedKeys):
@@ -527,3 +544,148 @@ def test_deferred_token_is_not_judged_by_keys_of_an_earlier_process() -> None:
 def test_deferred_token_that_is_forged_is_refused() -> None:
     with pytest.raises(BadSignature):
         _judge_deferred(_stale, _forged(token(live_event_claims())))
+
+
+_SLUG = "a-slug-that-nobody-guesses"
+_ELSEWHERE = {**_STRANGE, "metadata": live_event_metadata(root_account_uuid="of-south")}
+
+
+def _two_schools(*, with_slug: bool = True) -> Tenants:
+    slug = _SLUG if with_slug else None
+    north = (LiveEventsPin(root_account_uuid=live_event_metadata()["root_account_uuid"]),)
+    client = (NoticesPin(issuer=PLATFORM, client_id=CLIENT),)
+    south = (LiveEventsPin(root_account_uuid="of-south"),)
+    return Tenants(
+        [
+            Tenant(name=TENANT, live_events=north, pns=client, slug=slug),
+            Tenant(name="south", live_events=south),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("claims", "source", "missing"),
+    [
+        (_STRANGE, "live-events", "root_account"),
+        (_OF_ANOTHER_CLIENT, "pns", "client"),
+        (_OF_NO_CLIENT, "pns", "client"),
+    ],
+)
+async def test_only_what_is_authentic_is_remembered(
+    claims: dict[str, Any], source: Source, missing: str
+) -> None:
+    bench = _Bench()
+    for text in (_forged(token(claims)), token(claims, kid="gone"), token(claims, key="stranger")):
+        with pytest.raises(Refusal):
+            await bench.judge(text, source)
+    assert bench.missing == {}
+    with pytest.raises(TenantNotAllowed):
+        await bench.judge(token(claims), source)
+    assert bench.missing == {missing: 1}
+
+
+async def test_what_narrows_a_pin_is_named() -> None:
+    pins = Tenant(
+        name=TENANT,
+        live_events=(
+            LiveEventsPin(
+                root_account_uuid=live_event_metadata()["root_account_uuid"],
+                subscription_ids=frozenset({"another"}),
+            ),
+        ),
+        pns=(NoticesPin(issuer=PLATFORM, client_id=CLIENT, deployment_ids=frozenset({"d"})),),
+    )
+    bench = _Bench(Tenants([pins]))
+    for claims, source in ((live_event_claims(), "live-events"), (notice_claims(), "pns")):
+        with pytest.raises(TenantNotAllowed):
+            await bench.judge(token(claims), "pns" if source == "pns" else "live-events")
+    assert bench.missing == {"subscription": 1, "deployment": 1}
+
+
+async def test_event_of_nobody_is_remembered_whether_it_is_kept_or_not() -> None:
+    for allow, outcome in ((True, Unusable), (False, TenantNotAllowed)):
+        bench = _Bench(allow=allow)
+        with pytest.raises(outcome):
+            await bench.judge(token(_NO_ACCOUNT))
+        ((sender, _),) = bench.seen.seen().items()
+        assert (sender.reason, sender.subscription_id) == ("tenant_unknown", SUBSCRIPTION)
+
+
+async def test_unpinned_event_is_kept_only_where_that_is_wanted_and_it_is_authentic() -> None:
+    bench = _Bench(keep_unpinned=True)
+    with pytest.raises(Unusable) as caught:
+        await bench.judge(token(_STRANGE))
+    assert caught.value.reason == "tenant_not_allowed"
+    assert caught.value.claims is not None
+    for text in (_forged(token(_STRANGE)), token({**_STRANGE, "exp": _PAST})):
+        with pytest.raises(Refusal):
+            await bench.judge(text)
+
+
+async def test_keeping_the_unpinned_changes_nothing_for_events_of_nobody() -> None:
+    for allow in (True, False):
+        bench = _Bench(allow=allow, keep_unpinned=True)
+        with pytest.raises((Unusable, TenantNotAllowed)) as caught:
+            await bench.judge(token(_NO_ACCOUNT))
+        assert isinstance(caught.value, Unusable) == allow
+        if isinstance(caught.value, Unusable):
+            assert caught.value.reason == "tenant_unknown"
+        assert len(bench.asked) == 1
+
+
+async def test_other_tenants_are_judged_from_the_next_token_on() -> None:
+    bench = _Bench()
+    assert (await bench.judge(token(live_event_claims()))).tenant == TENANT
+    bench.verifier.admit(Tenants([]))
+    with pytest.raises(TenantNotAllowed):
+        await bench.judge(token(live_event_claims()))
+    with pytest.raises(TenantNotAllowed):
+        bench.verifier.verify_deferred(request(token(live_event_claims())))
+    with pytest.raises(TenantNotAllowed):
+        await bench.judge(token(notice_claims()), "pns")
+    bench.verifier.admit(tenants())
+    assert (await bench.judge(token(live_event_claims()))).tenant == TENANT
+
+
+async def test_tenant_with_a_slug_is_taken_at_its_own_path_alone() -> None:
+    bench = _Bench(_two_schools())
+    for claims, source in ((live_event_claims(), "live-events"), (notice_claims(), "pns")):
+        of: Source = "pns" if source == "pns" else "live-events"
+        assert (await bench.judge(token(claims), of, path_of=TENANT)).tenant == TENANT
+        with pytest.raises(TenantNotAllowed):
+            await bench.judge(token(claims), of)
+    assert bench.missing == {"path": 1}  # per sender, of which there are two
+
+
+async def test_late_event_by_the_wrong_path_is_refused_and_not_kept() -> None:
+    with pytest.raises(TenantNotAllowed):
+        await _Bench(_two_schools(), keep_unpinned=True).judge(token(live_event_claims(exp=_PAST)))
+
+
+@pytest.mark.parametrize("keys", [_fetched, _unavailable, _slow])
+async def test_token_by_another_tenants_path_is_refused_before_it_is_judged(
+    keys: Callable[[str], KeySource],
+) -> None:
+    bench = _Bench(_two_schools(), keys=keys, keep_unpinned=True)
+    for text in (token(_ELSEWHERE), _forged(token(_ELSEWHERE)), token(_ELSEWHERE, kid="gone")):
+        with pytest.raises(TenantNotAllowed):
+            await bench.judge(text, path_of=TENANT)
+    assert (bench.sought, bench.missing) == ([], {})
+
+
+async def test_token_of_nobody_of_ours_by_a_tenants_path_is_named_and_not_kept() -> None:
+    bench = _Bench(_two_schools(), keep_unpinned=True)
+    for text in (token(_STRANGE), _forged(token(_STRANGE)), token(_STRANGE, kid="gone")):
+        with pytest.raises(TenantNotAllowed):
+            await bench.judge(text, path_of=TENANT)
+    assert (bench.sought, bench.missing) == ([], {"root_account": 1})
+
+
+async def test_path_says_nothing_of_a_token_whose_signature_is_bad() -> None:
+    with pytest.raises(BadSignature):
+        await _Bench(_two_schools()).judge(_forged(token(live_event_claims())), path_of=TENANT)
+
+
+async def test_deferred_token_is_judged_wherever_it_came_by() -> None:
+    verifier = _Bench(_two_schools()).verifier
+    assert verifier.verify_deferred(request(token(live_event_claims()))).tenant == TENANT
