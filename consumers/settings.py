@@ -23,8 +23,11 @@ StoreKind = Literal["duckdb", "postgresql", "clickhouse"]
 """Which store an URL is of: its scheme."""
 
 _DUCKDB_URL = re.compile(r"duckdb:///(?P<path>[^?#]+)")
-# no further @, so that nothing of a password is taken for a host, a path or a parameter
-_SERVER_URL = re.compile(r"[a-z]+://(?:[^@/?#\s]*@)?[^@/?#\s]*(?:[/?][^@#\s]*)?")
+_HOST = r"(?:\[[0-9a-f:.]+\]|[^@/?#\s:,\[\]]*)(?::\d+)?"
+# so strict that nothing of a password is taken for a host, a port, a path or a parameter
+_SERVER_URL = re.compile(
+    rf"[a-z]+://(?:[^@/?#\s]*@)?{_HOST}(?:,{_HOST})*(?:[/?][^@#\s]*)?", re.IGNORECASE
+)
 
 
 class StoreSettings(Section):
