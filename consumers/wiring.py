@@ -68,6 +68,10 @@ def _sink(settings: Settings) -> Store:
             from consumers.sinks.duckdb import DuckDBSink
 
             return DuckDBSink(settings.store.duckdb_path(), **options)
+        case "postgresql":
+            from consumers.sinks.postgres import PostgresSink
+
+            return PostgresSink(settings.store.url.get_secret_value(), **options)
         case kind:
             raise StartupError(f"this release has no sink for {kind}")
 

@@ -1,5 +1,6 @@
 """Which sink the settings give, and what is said where it cannot be had."""
 
+import subprocess
 import sys
 
 import pytest
@@ -14,6 +15,14 @@ from ingest.shared.environment import load
 @pytest.fixture(autouse=True)
 def store_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOREBAY_STORE__URL", "duckdb:///lake.duckdb")
+
+
+def test_nobody_needs_the_packages_of_another_store() -> None:
+    code = "import sys, consumers.app; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert {"asyncpg", "duckdb", "pyarrow"} & set(loaded.stdout.split()) == set()
 
 
 async def test_the_scheme_of_the_url_says_which_sink() -> None:
