@@ -12,7 +12,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test tests lint format types imports unit unit-others integration coverage faults siege bench \
-	kafka contract lock lock-check audit fuzz clean
+	kafka postgres contract lock lock-check audit fuzz clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -83,6 +83,9 @@ bench: $(DEV) ## measure what an event costs
 kafka: $(DEV) ## run a real Kafka broker on 127.0.0.1:9092 until Ctrl-C
 	$(BIN)/python -m tests.kafka run
 
+postgres: $(DEV) ## run a real PostgreSQL server on 127.0.0.1:5432 until Ctrl-C
+	$(BIN)/python -m tests.postgres
+
 lock: $(DEV) ## resolve the dependencies anew
 	$(LOCK) --all-extras --group dev --upgrade --output-file requirements/dev.txt
 	$(LOCK) --extra ingest -c requirements/dev.txt --output-file requirements/ingest.txt
@@ -94,7 +97,7 @@ audit: $(DEV) ## known flaws in what the locks name
 	@$(BIN)/python -m tests.audit
 
 clean: ## remove what the commands above made
-	rm -rf $(VENV) build dist .kafka data .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .kafka .postgres data .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -16,7 +16,10 @@ class Poison(Exception):
 
 
 class SinkBusy(Exception):
-    """Somebody else has the store for the moment; nothing was written."""
+    """The store cannot be had for the moment; the same batch may be written again.
+
+    The text says why, for whoever reads the log: never a password, never a value.
+    """
 
 
 class WorkerRunning(Exception):

@@ -3,12 +3,11 @@
 import re
 import warnings
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, cast, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from consumers.sinks.duckdb_file import database_name
-from ingest.shared.environment import EnvironmentSettings, Section, TextList
+from ingest.shared.environment import EnvironmentSettings, SecretUrl, Section, TextList
 from ingest.shared.sections import (
     KafkaSettings,
     LogSettings,
@@ -20,7 +19,15 @@ from ingest.shared.sections import (
 # pydantic's own, deprecated BaseModel.schema() is never called here, so the name is free for ours
 warnings.filterwarnings("ignore", message='Field name "schema" in "StoreSettings" shadows')
 
+StoreKind = Literal["duckdb", "postgresql", "clickhouse"]
+"""Which store an URL is of: its scheme."""
+
 _DUCKDB_URL = re.compile(r"duckdb:///(?P<path>[^?#]+)")
+_HOST = r"(?:\[[0-9a-f:.]+\]|[^@/?#\s:,\[\]]*)(?::\d+)?"
+# so strict that nothing of a password is taken for a host, a port, a path or a parameter
+_SERVER_URL = re.compile(
+    rf"[a-z]+://(?:[^@/?#\s]*@)?{_HOST}(?:,{_HOST})*(?:[/?][^@#\s]*)?", re.IGNORECASE
+)
 
 
 class StoreSettings(Section):
@@ -30,32 +37,62 @@ class StoreSettings(Section):
     absolute.
     """
 
-    url: str = "duckdb:///data/forebay.duckdb"
+    url: SecretUrl = SecretUrl("duckdb:///data/forebay.duckdb")
     schema: str = Field(default="canvas", pattern=r"^[a-z_][a-z0-9_]{0,62}$")  # type: ignore[assignment]
 
     @field_validator("url")
     @classmethod
-    def _is_supported(cls, url: str) -> str:
-        if not url.startswith("duckdb:"):
+    def _is_supported(cls, url: SecretUrl) -> SecretUrl:
+        kind, text = _scheme(url), url.get_secret_value()
+        if kind not in get_args(StoreKind):
             # the rest of an URL may be a password
-            raise ValueError("only duckdb:///<path> is supported so far")
-        match = _DUCKDB_URL.fullmatch(url)
+            raise ValueError("must be duckdb:///<path>, postgresql://… or clickhouse://…")
+        if kind != "duckdb":
+            _check_server(kind, text)
+            return url
+        match = _DUCKDB_URL.fullmatch(text)
         if match is None or match["path"].startswith(":") or match["path"].endswith("/"):
             raise ValueError("a DuckDB file is written duckdb:///<path>")
         return url
 
     @model_validator(mode="after")
     def _names_differ(self) -> "StoreSettings":
-        if database_name(self.duckdb_path()) == self.schema:
+        if self.kind == "duckdb" and _database_name(self.duckdb_path()) == self.schema:
             raise ValueError(
                 f"a DuckDB file may not be named like the schema, {self.schema!r}: in SQL, "
                 f"{self.schema}.events could then mean either"
             )
         return self
 
+    @property
+    def kind(self) -> StoreKind:
+        """Which store it is."""
+        return cast(StoreKind, _scheme(self.url))
+
+    def files(self) -> list[Path]:
+        """The files that hold the tables; none where a server does."""
+        return [self.duckdb_path()] if self.kind == "duckdb" else []
+
     def duckdb_path(self) -> Path:
         """The file that `url` names."""
-        return Path(self.url.removeprefix("duckdb:///"))
+        return Path(self.url.get_secret_value().removeprefix("duckdb:///"))
+
+
+def _scheme(url: SecretUrl) -> str:
+    return url.get_secret_value().partition(":")[0]
+
+
+def _check_server(kind: str, url: str) -> None:
+    if _SERVER_URL.fullmatch(url) is None:
+        raise ValueError(
+            f"must be {kind}://user:password@host:port/database; in user and password @ is "
+            "written %40, / %2F, ? %3F, # %23, a space %20"
+        )
+
+
+def _database_name(path: Path) -> str:
+    """The name by which SQL in a DuckDB file calls the file (seen with DuckDB 1.4 and 2.0)."""
+    return path.name.partition(".")[0].lower()
 
 
 class WorkerSettings(Section):

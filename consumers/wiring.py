@@ -1,41 +1,87 @@
 """Builds source, sink and dead letters from settings; each closes at the end of its block."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import TypedDict
 
 from consumers.dead_letters.dead_letter import DeadLetters
 from consumers.dead_letters.embedded import EmbeddedDeadLetters
 from consumers.dead_letters.kafka import KafkaDeadLetters
+from consumers.errors import StartupError
 from consumers.projections.dialects import DUCKDB
 from consumers.projections.view_sql import view_queries
 from consumers.retry import SINK_RETRY, retried
-from consumers.settings import Settings
-from consumers.sinks.base import Sink
-from consumers.sinks.duckdb import DuckDBSink
+from consumers.settings import Settings, StoreKind
+from consumers.sinks.base import Sink, Store
 from consumers.sources.base import LogBounds, WatchedSource
 from consumers.sources.embedded import EmbeddedSource, embedded_bounds
 from consumers.sources.kafka import KafkaSource, kafka_bounds
 from consumers.values import NextOffsets
 from ingest.contract.eventlog.eventlog import FILE_NAME
-from ingest.contract.tables import EVENTS, EVENTS_COLUMNS
+from ingest.contract.tables import (
+    COURSE_COPIES,
+    COURSE_COPIES_COLUMNS,
+    EVENTS,
+    EVENTS_COLUMNS,
+    ColumnType,
+)
 from ingest.contract.topics import dead_letter_topic, event_topic_pattern
 from ingest.contract.views import base_tables
 
+_EXTRAS: Mapping[StoreKind, str] = {
+    "duckdb": "consumers",
+    "postgresql": "consumers,postgres",
+    "clickhouse": "consumers,clickhouse",
+}
+"""What is to be installed for each store."""
+
+
+class _OfEverySink(TypedDict):
+    schema: str
+    worker: str
+    first_tables: Mapping[str, Mapping[str, ColumnType]]
+
 
 @asynccontextmanager
-async def open_sink(settings: Settings) -> AsyncIterator[DuckDBSink]:
-    """The store of the settings, not opened yet."""
-    sink = DuckDBSink(
-        settings.store.duckdb_path(),
-        schema=settings.store.schema,
-        worker=settings.worker.name,
-        first_tables={EVENTS: EVENTS_COLUMNS, **base_tables()},
-        views=view_queries(DUCKDB, settings.store.schema),
-    )
+async def open_sink(settings: Settings) -> AsyncIterator[Store]:
+    """The store of the settings, not opened yet. Raises StartupError if packages are missing."""
+    try:
+        sink = _sink(settings)
+    except ModuleNotFoundError as error:
+        extras = _EXTRAS[settings.store.kind]
+        raise StartupError(
+            f"FOREBAY_STORE__URL names a store that needs the package {error.name}, which is not"
+            f" installed: pip install 'forebay[{extras}]'"
+        ) from error
     try:
         yield sink
     finally:
         await sink.close()
+
+
+def _sink(settings: Settings) -> Store:
+    """Imports no other store's packages: they need not be there, and cost memory."""
+    options: _OfEverySink = {
+        "schema": settings.store.schema,
+        "worker": settings.worker.name,
+        "first_tables": {EVENTS: EVENTS_COLUMNS, COURSE_COPIES: COURSE_COPIES_COLUMNS},
+    }
+    match settings.store.kind:
+        case "duckdb":
+            from consumers.sinks.duckdb import DuckDBSink
+
+            options["first_tables"] = {EVENTS: EVENTS_COLUMNS, **base_tables()}
+            return DuckDBSink(
+                settings.store.duckdb_path(),
+                **options,
+                views=view_queries(DUCKDB, settings.store.schema),
+            )
+        case "postgresql":
+            from consumers.sinks.postgres import PostgresSink
+
+            return PostgresSink(settings.store.url.get_secret_value(), **options)
+        case kind:
+            raise StartupError(f"this release has no sink for {kind}")
 
 
 @asynccontextmanager

@@ -60,12 +60,22 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
 
 async def once_free(call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """The call's result as soon as the store is free, within bounds. Raises SinkBusy."""
+    last = SinkBusy("it does not answer")
+
+    async def once() -> Result:
+        nonlocal last
+        try:
+            return await call()
+        except SinkBusy as error:
+            last = error
+            raise
+
     try:
         async with asyncio.timeout(STORE_TIMEOUT_S):
-            return await retried(call, SINK_RETRY)
+            return await retried(once, SINK_RETRY)
     except TimeoutError:
         raise SinkBusy(
-            f"another process has held the store for {STORE_TIMEOUT_S:g} s: close it, and try again"
+            f"the store could not be had for {STORE_TIMEOUT_S:g} s: {last}. Try again"
         ) from None
 
 

@@ -22,7 +22,7 @@ def run() -> None:
     """Run a worker, until SIGTERM or Ctrl-C."""
     ours = settings()
     logs.configure(ours.log)
-    permissions.warn_of_shared([ours.data_dir], [ours.store.duckdb_path()])
+    permissions.warn_of_shared([ours.data_dir], ours.store.files())
     permissions.warn_of_secrets(secret_files(Settings))
     try:
         asyncio.run(app.run(ours))

@@ -23,7 +23,8 @@ class Sink(Protocol):
 
         A row whose `event_id` the table has changes nothing, so a batch may be repeated. Makes
         tables and columns that are missing. A stored offset never goes back. Raises SinkBusy
-        with nothing written; any other error may mean either. May wait, to leave others room.
+        with nothing written, or with all of it where that cannot be known; any other error may
+        mean either. May wait, to leave others room, or before it asks again.
         """
         ...
 
@@ -45,3 +46,7 @@ class OffsetStore(Protocol):
         Raises WorkerRunning while a sink of this worker is open, or SinkBusy.
         """
         ...
+
+
+class Store(Sink, OffsetStore, Protocol):
+    """What the settings name: a worker writes it, and operators look after its offsets."""

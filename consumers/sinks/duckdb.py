@@ -26,31 +26,26 @@ from consumers.sinks.duckdb_file import (
     INCOMING,
     Connection,
     Tables,
-    all_columns,
     incoming,
     quoted,
 )
 from consumers.sinks.duckdb_ids import Ids, Known, bounds, events_of, in_ranges, ranges
+from consumers.sinks.own_tables import (
+    FIELD_COLUMNS,
+    FIELDS_TABLE,
+    OFFSET_COLUMNS,
+    OFFSETS_TABLE,
+    all_columns,
+    columns_by_table,
+    event_id,
+    has_unknown,
+    offset_rows,
+    offsets_by_source,
+)
 from consumers.unknown_fields import TableColumns, fitted_rows
 from consumers.values import NextOffsets, Partition, Row
 from ingest.contract.tables import ColumnType
 
-OFFSETS_TABLE = "forebay_offsets"
-FIELDS_TABLE = "forebay_unknown_fields"
-"""Which column a field has that the catalogue does not know."""
-
-_OFFSET_COLUMNS: Mapping[str, ColumnType] = {
-    "worker": "TEXT",
-    "source_id": "TEXT",
-    "topic": "TEXT",
-    "partition": "BIGINT",
-    "next_offset": "BIGINT",
-}
-_FIELD_COLUMNS: Mapping[str, ColumnType] = {
-    "table_name": "TEXT",
-    "field": "TEXT",
-    "column_name": "TEXT",
-}
 NO_VIEWS: Mapping[str, str] = MappingProxyType({})
 Result = TypeVar("Result")
 
@@ -139,7 +134,7 @@ class DuckDBSink:
         with self._transaction() as connection:
             connection.execute(f"create schema if not exists {quoted(self._schema)}")
             self._tables.look(connection)
-            tables = {OFFSETS_TABLE: _OFFSET_COLUMNS, FIELDS_TABLE: _FIELD_COLUMNS}
+            tables = {OFFSETS_TABLE: OFFSET_COLUMNS, FIELDS_TABLE: FIELD_COLUMNS}
             for name, columns in {**tables, **first_tables}.items():
                 self._tables.ensure(connection, name, columns)
             self._ids.ensure(connection)
@@ -158,7 +153,6 @@ class DuckDBSink:
         return {Partition(topic, number): offset for topic, number, offset in rows}
 
     def _read_all_offsets(self) -> Mapping[str, NextOffsets]:
-        found: dict[str, dict[Partition, int]] = {}
         with self._transaction() as connection:
             self._tables.look(connection)
             if OFFSETS_TABLE not in self._tables.columns:
@@ -168,9 +162,7 @@ class DuckDBSink:
                 f" from {self._tables.path(OFFSETS_TABLE)} where worker = ? order by all",
                 [self._worker],
             ).fetchall()
-        for source_id, topic, number, offset in rows:
-            found.setdefault(source_id, {})[Partition(topic, number)] = offset
-        return found
+        return offsets_by_source(rows)
 
     def _replace_offsets(self, source_id: str, offsets: NextOffsets) -> None:
         with self._transaction() as connection:
@@ -187,12 +179,12 @@ class DuckDBSink:
             self._ids.ensure(connection)
             events = events_of(batch)
             known = self._ids.known(connection, events)
-            fields = self._read_fields(connection) if _has_unknown(batch) else {}
+            fields = self._read_fields(connection) if has_unknown(batch) else {}
             written = {
                 name: self._write_rows(connection, name, rows, fields.get(name, {}), known)
                 for name, rows in batch.tables.items()
             }
-            more_rows = known.keys() & {_id(row) for rows in written.values() for row in rows}
+            more_rows = known.keys() & {event_id(row) for rows in written.values() for row in rows}
             self._ids.add(connection, events, known, more_rows=more_rows)
             self._write_offsets(connection, batch.source_id, batch.next_offsets)
         return {name: len(rows) for name, rows in written.items()}
@@ -206,9 +198,9 @@ class DuckDBSink:
         known: Known,
     ) -> Sequence[Row]:
         """The rows that were new."""
-        present = self._tables.ensure(connection, name, all_columns([row.columns for row in rows]))
-        there = self._rows_there(connection, name, [r for r in rows if _id(r) in known], known)
-        new = [row for row in rows if _id(row) not in there]
+        present = self._tables.ensure(connection, name, all_columns(rows))
+        there = self._rows_there(connection, name, [r for r in rows if event_id(r) in known], known)
+        new = [row for row in rows if event_id(row) not in there]
         if not new:
             return []
         fitted = fitted_rows(new, TableColumns(columns=present, fields=fields))
@@ -226,7 +218,7 @@ class DuckDBSink:
         """Ids of these rows that the table has; looks at the times of known rows where it can."""
         if not rows:
             return frozenset()
-        at = {time for row in rows for time in known[_id(row)]}
+        at = {time for row in rows for time in known[event_id(row)]}
         times = ranges(time for time in at if time is not None)
         somewhere = in_ranges("event_time", times) if None not in at else "true"
         with incoming(connection, {"event_id": "TEXT"}, [row.values for row in rows]):
@@ -239,12 +231,9 @@ class DuckDBSink:
 
     def _read_fields(self, connection: Connection) -> dict[str, dict[str, str]]:
         table = self._tables.path(FIELDS_TABLE)
-        self._tables.ensure(connection, FIELDS_TABLE, _FIELD_COLUMNS)
-        fields: dict[str, dict[str, str]] = {}
+        self._tables.ensure(connection, FIELDS_TABLE, FIELD_COLUMNS)
         found = connection.execute(f"select table_name, field, column_name from {table}")
-        for name, field, column in found.fetchall():
-            fields.setdefault(name, {})[field] = column
-        return fields
+        return columns_by_table(found.fetchall())
 
     def _write_fields(self, connection: Connection, name: str, fields: Mapping[str, str]) -> None:
         table = self._tables.path(FIELDS_TABLE)
@@ -255,18 +244,9 @@ class DuckDBSink:
             connection.execute(f"insert into {table} values (?, ?, ?)", [name, field, column])
 
     def _write_offsets(self, connection: Connection, source_id: str, offsets: NextOffsets) -> None:
-        rows = [
-            {
-                "worker": self._worker,
-                "source_id": source_id,
-                "topic": partition.topic,
-                "partition": partition.number,
-                "next_offset": offset,
-            }
-            for partition, offset in offsets.items()
-        ]
+        rows = offset_rows(self._worker, source_id, offsets)
         table = self._tables.path(OFFSETS_TABLE)
-        with incoming(connection, _OFFSET_COLUMNS, rows):
+        with incoming(connection, OFFSET_COLUMNS, rows):
             connection.execute(
                 # a worker that was stopped for long and woke up must not take the offsets back
                 f"update {table} as stored set next_offset = new.next_offset"
@@ -293,12 +273,3 @@ class DuckDBSink:
             connection.close()  # which rolls back what was not committed
             closed_at = monotonic()
             self._closed_until = closed_at + (closed_at - opened_at)
-
-
-def _id(row: Row) -> str:
-    event_id: str = row.values["event_id"]
-    return event_id
-
-
-def _has_unknown(batch: Batch) -> bool:
-    return any(row.unknown for rows in batch.tables.values() for row in rows)

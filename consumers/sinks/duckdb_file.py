@@ -105,11 +105,6 @@ class Tables:
         self._fingerprint = None
 
 
-def database_name(path: Path) -> str:
-    """The name by which SQL in this file calls the file itself (seen with DuckDB 1.4 and 2.0)."""
-    return path.name.partition(".")[0].lower()
-
-
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         return duckdb.connect(str(path), config=_CONFIG)
@@ -137,13 +132,6 @@ def incoming(
         yield
     finally:
         connection.unregister(INCOMING)
-
-
-def all_columns(columns: Sequence[Mapping[str, ColumnType]]) -> dict[str, ColumnType]:
-    """What rows of these columns need together."""
-    # rows of one shape share one mapping
-    distinct = {id(each): each for each in columns}.values()
-    return {name: kind for each in distinct for name, kind in each.items()}
 
 
 def quoted(name: str) -> str:

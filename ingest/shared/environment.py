@@ -36,6 +36,13 @@ TextList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """Several texts, written as a JSON list."""
 
 
+class SecretUrl(SecretStr):
+    """An URL that may hold a password: all but the password is shown."""
+
+    def _display(self) -> str:
+        return _without_password(self.get_secret_value())
+
+
 class SettingsError(Exception):
     """Settings that cannot be used; one line for each, naming the variable and never its value."""
 
@@ -122,13 +129,19 @@ def secret_files(model: type[BaseModel], prefix: str = PREFIX) -> list[Path]:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, SecretUrl):
+        return str(value)
     if isinstance(value, SecretStr):
         return "hidden"
     if isinstance(value, list | tuple):
         return [_shown(each) for each in value]
     if isinstance(value, str | Path):
-        return _PASSWORD.sub(r"\1\2***", str(value))
+        return _without_password(str(value))
     return value
+
+
+def _without_password(text: str) -> str:
+    return _PASSWORD.sub(r"\1\2***", text)
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
@@ -184,7 +197,7 @@ def _is_section(field: FieldInfo) -> bool:
 
 
 def _is_secret(field: FieldInfo) -> bool:
-    return "SecretStr" in str(field.annotation)
+    return any(kind.__name__ in str(field.annotation) for kind in (SecretStr, SecretUrl))
 
 
 def _read_secret(variable: str, path: Path) -> str:

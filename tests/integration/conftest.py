@@ -1,5 +1,16 @@
 """Real parts for integration tests; each is started at the first test that asks for it."""
 
 from tests.kafka.fixture import kafka_bootstrap_servers, topic_prefix
+from tests.postgres.fixture import (
+    postgres_schema,
+    postgres_server,
+    postgres_url,
+)
 
-__all__ = ["kafka_bootstrap_servers", "topic_prefix"]
+__all__ = [
+    "kafka_bootstrap_servers",
+    "postgres_schema",
+    "postgres_server",
+    "postgres_url",
+    "topic_prefix",
+]

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import orjson
 import pytest
 from click.testing import CliRunner, Result
 
 from consumers.commands.main import main
-from consumers.settings import StoreSettings
+from consumers.settings import Settings, StoreSettings
+from ingest.shared.environment import SecretUrl, load, secret_files
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +73,14 @@ def test_the_receivers_settings_are_left_to_it() -> None:
     ("name", "value", "said"),
     [
         ("FOREBAY_STORE__URL", "mysql://root:sluice-gate@db.example.edu/lake", "duckdb:///<path>"),
-        ("FOREBAY_STORE__URL", "postgresql://root:sluice-gate@db.example.edu/lake", "so far"),
+        ("FOREBAY_STORE__URL", "sluice-gate", "postgresql://…"),
+        ("FOREBAY_STORE__URL", "postgresql://root:sluice-gate@7@db.example.edu/lake", "%40"),
+        ("FOREBAY_STORE__URL", "postgresql://root:5/sluice-gate@db.example.edu/lake", "%2F"),
+        ("FOREBAY_STORE__URL", "postgresql://root:5?sluice-gate@db.example.edu/lake", "%3F"),
+        ("FOREBAY_STORE__URL", "postgresql://root:5#sluice-gate@db.example.edu/lake", "%23"),
+        ("FOREBAY_STORE__URL", "clickhouse://root:sluice-gate @db.example.edu/lake", "%20"),
+        ("FOREBAY_STORE__URL", "postgresql://root:sluice-gate/lake", "host:port"),
+        ("FOREBAY_STORE__URL", "postgresql:root:sluice-gate@db.example.edu/lake", "host:port"),
         ("FOREBAY_STORE__URL", "duckdb:///:memory:", "duckdb:///<path>"),
         ("FOREBAY_STORE__URL", "duckdb://lake.duckdb", "duckdb:///<path>"),
         ("FOREBAY_STORE__URL", "duckdb:///", "duckdb:///<path>"),
@@ -98,6 +107,42 @@ def test_a_bad_setting_ends_every_command_with_one_line(
 
 
 def test_paths_are_as_in_sqlalchemy() -> None:
-    relative = StoreSettings(url="duckdb:///lake/north.duckdb").duckdb_path()
-    absolute = StoreSettings(url="duckdb:////srv/north.duckdb").duckdb_path()
+    relative = StoreSettings(url=SecretUrl("duckdb:///lake/north.duckdb")).duckdb_path()
+    absolute = StoreSettings(url=SecretUrl("duckdb:////srv/north.duckdb")).duckdb_path()
     assert (str(relative), str(absolute)) == ("lake/north.duckdb", "/srv/north.duckdb")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown_as"),
+    [
+        ("postgresql://lake:sluice-gate@db.example.edu:5433/reservoir?sslmode=verify-full", None),
+        ("postgresql://lake:sluice-gate@one.example.edu:1,two.example.edu:2/reservoir", None),
+        ("clickhouse://lake:sluice-gate@db.example.edu", None),
+        (
+            "postgresql:///reservoir?host=/run/postgresql&user=lake&password=sluice-gate",
+            "postgresql:///reservoir?host=/run/postgresql&user=lake&password=***",
+        ),
+    ],
+)
+def test_of_a_servers_url_all_but_the_password_is_shown(url: str, shown_as: str | None) -> None:
+    masked = shown_as or url.replace("sluice-gate", "***")
+    assert show(FOREBAY_STORE__URL=url)["FOREBAY_STORE__URL"] == masked
+    store = StoreSettings(url=SecretUrl(url))
+    assert store.url.get_secret_value() == url
+    assert "sluice-gate" not in f"{store} {store!r} {store.model_dump_json()}"
+    assert store.files() == []
+
+
+def test_a_stores_url_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "store-url"
+    file.write_text("postgresql://lake:sluice-gate@db.example.edu/reservoir\n")
+    monkeypatch.setenv("FOREBAY_STORE__URL_FILE", str(file))
+    settings = load(Settings)
+    assert settings.store.kind == "postgresql"
+    assert settings.store.url.get_secret_value().endswith("@db.example.edu/reservoir")
+    assert secret_files(Settings) == [file]
+
+
+def test_a_servers_schema_may_be_named_like_anything() -> None:
+    url = "postgresql://db.example.edu/canvas"
+    assert show(FOREBAY_STORE__URL=url, FOREBAY_STORE__SCHEMA="canvas")

@@ -15,7 +15,7 @@ from consumers.dead_letters.dead_letter import dead_letter_record
 from consumers.metrics import Metrics
 from consumers.projections import all_tables
 from consumers.settings import Settings
-from consumers.sinks.duckdb import DuckDBSink
+from consumers.sinks.base import Store
 from consumers.wiring import open_dead_letters, open_sink, open_source
 from consumers.worker import Limits, Worker
 from ingest.contract.catalogue import catalogue
@@ -67,7 +67,6 @@ class WorkerSite:
 
         async def with_worker() -> Result:
             async with open_sink(load(Settings)) as sink:
-                assert isinstance(sink, DuckDBSink)
                 await sink.open()
                 return await asyncio.to_thread(call)
 
@@ -98,7 +97,7 @@ class WorkerSite:
             stopping.set()
             await working
 
-    async def _has_all(self, sink: DuckDBSink) -> bool:
+    async def _has_all(self, sink: Store) -> bool:
         log = EventLog.open(self.data / FILE_NAME, max_bytes=2**40)
         end = log._connection.execute("select max(id) from record").fetchone()[0]
         log.close()

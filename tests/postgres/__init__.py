@@ -1,0 +1,1 @@
+"""A real PostgreSQL server for tests and for the laptop; `python -m tests.postgres`."""
