@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def postgres_server() -> Iterator[Server]:
         server = Server(directory)
         server.start()
     except PostgresUnavailable as error:
+        shutil.rmtree(directory, ignore_errors=True)
         if os.environ.get("CI") == "true":
             pytest.fail(f"no PostgreSQL: {error}", pytrace=False)
         pytest.skip(f"no PostgreSQL: {error}")

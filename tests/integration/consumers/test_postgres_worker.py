@@ -1,5 +1,6 @@
 """A worker between the embedded log and PostgreSQL, and the commands beside it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.unit.consumers.commands.worker_site import WorkerSite
 __all__ = ["worker_site"]
 
 PASSWORD = "sluice-gate"
-EVENTS = 3_000
+EVENTS = 1_200
 LOST = "the store cannot be had, trying again"
 
 
@@ -83,23 +84,24 @@ async def test_events_are_in_their_tables_whatever_happens_to_server_and_worker(
         for at in range(first, last, 100):
             event_log.append([event_record(n) for n in range(at, at + 100)])
 
-    append(0, 500)
+    append(0, 300)
     event_log.append([unreadable_record(7), record_of(copy_notice(EVENTS))])
     process = program.start()
     program.wait_for_line('"event": "reading"')
-    append(500, 1_000)
+    append(300, 600)
     postgres_server.stop("immediate")
-    append(1_000, 2_000)
+    append(600, 900)
     process.kill()
     process.wait()
     lost = program.log().count(LOST)
     with program.running():
-        append(2_000, EVENTS)
+        append(900, EVENTS)
         program.wait_for_line(LOST, times=lost + 1)
         postgres_server.start()
-        for _ in range(2_000):
+        for _ in range(600):
             if await count(store) == (EVENTS + 1, EVENTS + 1):
                 break
+            await asyncio.sleep(0.05)
         assert await count(store) == (EVENTS + 1, EVENTS + 1), program.log()
     assert await count(store, "course_created") == (EVENTS // 3, EVENTS // 3)
     assert await count(store, "course_copies") == (1, 1)
