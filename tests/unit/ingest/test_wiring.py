@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ingest import wiring
-from ingest.settings import EventlogSettings, QuarantineSettings, Settings
-from ingest.shared.sections import KafkaSettings
+from ingest.settings import QuarantineSettings, Settings
+from ingest.shared.sections import EventlogSettings, KafkaSettings
 from ingest.verifying.tenants_file import read_tenants
 from tests.support.builders import PLATFORM, FixedKeys
 
