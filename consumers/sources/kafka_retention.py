@@ -1,8 +1,9 @@
 """How old the first unwritten record of each partition is, and for how long Kafka keeps it."""
 
+import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ from ingest.shared.kafka.topic_admin import retention_ms
 
 LOOK_EVERY_S = 30.0
 ASK_AGAIN_AFTER_S = 600.0
+END_WITHIN_S = 3.0
 ROUNDS = 12
 """Halvings of the retention: of a week, they leave two and a half minutes."""
 
@@ -60,12 +62,22 @@ class KafkaRetention:
         self._asked_at_s = now_s
         wanted = topics | self._retention_s.keys()
         try:
-            told = await retention_ms(self._client_options, sorted(wanted))
+            told = await self._told(sorted(wanted))
         except TopicError as error:
             log.debug("the topics' retention is not known", error=str(error))
             told = {}
         known = {topic: math.inf if ms < 0 else ms / 1000 for topic, ms in told.items()}
         self._retention_s = dict.fromkeys(wanted, math.nan) | known
+
+    async def _told(self, topics: Sequence[str]) -> Mapping[str, int]:
+        # a client of aiokafka 0.14 that is cancelled while it connects leaves the connection open
+        asking = asyncio.create_task(retention_ms(self._client_options, topics))
+        asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            return await asyncio.shield(asking)
+        finally:
+            await asyncio.wait({asking}, timeout=END_WITHIN_S)
+            asking.cancel()
 
     async def _appended_s(
         self, consumer: Any, unwritten: Mapping[Any, int], now_s: float

@@ -177,6 +177,7 @@ class TestKafkaSource(SourceBehaviour):
             while read.source.seconds_to_loss < math.inf:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         watching.cancel()
+        await asyncio.wait([watching])
 
     async def test_records_removed_before_the_first_start_are_not_missed(
         self, journal: KafkaJournal

@@ -161,6 +161,7 @@ class TestEmbeddedSource(SourceBehaviour):
         await source.commit(read.next_offsets)
         await _until(lambda: source.seconds_to_loss == math.inf)
         watching.cancel()
+        await asyncio.wait([watching])
         await source.close()
 
     async def test_large_records_are_read_fewer_at_a_time(
