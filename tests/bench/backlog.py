@@ -242,11 +242,13 @@ def _looks(worker: processes.Program, events: int) -> Iterator[Look]:
 
 
 def _most_mb(looks: Sequence[Look], first: int, last: int) -> float:
-    return max(look.rss_mb for look in looks if first <= look.written <= last)
+    later = [look for look in looks if look.written >= first]
+    return max(look.rss_mb for look in later if look.written <= max(last, later[0].written))
 
 
 def _between(looks: Sequence[Look], first: int, last: int) -> _Rate:
-    begin = next(look for look in looks if look.written >= first)
+    # the batch that brought the first of them may have brought them all
+    begin = [looks[0], *(look for look in looks if look.written < first)][-1]
     end = next(look for look in looks if look.written >= last)
     events = end.written - begin.written
     return _Rate(
