@@ -10,13 +10,13 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from consumers.batch_size import BatchSize
 from consumers.dead_letters.dead_letter import dead_letter_record
 from consumers.metrics import END_OF_LOG, Metrics
-from consumers.projections import all_tables
 from consumers.settings import Settings
-from consumers.wiring import open_dead_letters, open_sink, open_source
+from consumers.sinks.one_at_a_time import OneAtATime
+from consumers.wiring import open_dead_letters, open_sink, open_source, projection
 from consumers.worker import Limits, Worker
-from ingest.contract.catalogue import catalogue
 from ingest.shared.admin_listener import Check, admin_app, bound_socket, listening
 from ingest.shared.background import Background
 
@@ -37,11 +37,12 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     async with (
         _admin_socket(settings) as admin_socket,
-        open_sink(settings) as sink,
+        open_sink(settings) as store,
         open_dead_letters(settings) as dead_letters,
-        open_source(settings, sink) as source,
+        open_source(settings, sink := OneAtATime(store)) as source,
     ):
         metrics = Metrics(settings.worker.name)
+        metrics.watch_loss(lambda: source.seconds_to_loss)
         worker = Worker(
             source=source,
             sink=sink,
@@ -49,12 +50,9 @@ async def run(settings: Settings) -> None:
             dead_letter_record=partial(
                 dead_letter_record, prefix=settings.topics.prefix, worker=settings.worker.name
             ),
-            project=all_tables(catalogue()),
+            project=projection(settings),
             metrics=metrics,
-            limits=Limits(
-                flush_interval_s=settings.worker.flush_interval_s,
-                max_rows=settings.worker.max_batch_rows,
-            ),
+            limits=Limits(size=_batch_size(settings)),
         )
         async with (
             listening(_admin_app(settings, worker, metrics), admin_socket),
@@ -63,6 +61,14 @@ async def run(settings: Settings) -> None:
             background.start(END_OF_LOG, source.watch_end)
             await _work(worker, stopping)
     log.info("stopped")
+
+
+def _batch_size(settings: Settings) -> BatchSize:
+    return BatchSize(
+        flush_interval_s=settings.worker.flush_interval_s,
+        max_rows=settings.worker.max_batch_rows,
+        max_bytes=settings.worker.max_batch_bytes,
+    )
 
 
 async def _work(worker: Worker, stopping: asyncio.Event) -> None:

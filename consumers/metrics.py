@@ -26,6 +26,10 @@ class Metrics:
         self._lag_seconds = self._gauge(
             "consumer_lag_seconds", "Age of the oldest record that was polled but not written."
         )
+        self._seconds_to_loss = self._gauge(
+            "consumer_seconds_to_loss",
+            "Until the log's retention removes a record that is not written yet.",
+        )
         self._records_read = self._counter("records_read", "Records polled, repeats included.")
         self._batches = self._counter("batches_written", "Batches that the store took.")
         self._dropped = self._counter(
@@ -55,6 +59,10 @@ class Metrics:
         """Has both lags read at every scrape."""
         self._lag_records.labels(self._worker).set_function(records)
         self._lag_seconds.labels(self._worker).set_function(seconds)
+
+    def watch_loss(self, seconds: Callable[[], float]) -> None:
+        """Has the time until records are lost read at every scrape; +Inf where none waits."""
+        self._seconds_to_loss.labels(self._worker).set_function(seconds)
 
     def read(self, records: int) -> None:
         """Records came out of the log."""

@@ -3,12 +3,14 @@
 import re
 import warnings
 from pathlib import Path
-from typing import ClassVar, Literal, cast, get_args
+from typing import Annotated, ClassVar, Literal, cast, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from consumers.choice import EVERYTHING, tables_named, types_named
 from ingest.shared.environment import EnvironmentSettings, SecretUrl, Section, TextList
 from ingest.shared.sections import (
+    EventlogSettings,
     KafkaSettings,
     LogSettings,
     TopicsSettings,
@@ -100,7 +102,10 @@ class WorkerSettings(Section):
 
     name: str = Field(default="tables", pattern=r"^[a-z0-9-]+$", max_length=100)
     flush_interval_s: float = Field(default=0.5, gt=0, le=1)
-    max_batch_rows: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_batch_rows: int = Field(default=40_000, ge=1, le=1_000_000)
+    max_batch_bytes: int = Field(default=32 * 1024**2, ge=1024**2)
+    tables: Annotated[str, AfterValidator(tables_named)] = EVERYTHING
+    types: Annotated[str, AfterValidator(types_named)] = EVERYTHING
     admin_host: str = "127.0.0.1"
     admin_port: int = Field(default=9465, ge=0, le=65_535)
     admin_allowed_hosts: TextList = ()
@@ -114,6 +119,7 @@ class Settings(EnvironmentSettings):
 
     data_dir: Path = Path("data")
 
+    eventlog: EventlogSettings = Field(default_factory=EventlogSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     topics: TopicsSettings = Field(default_factory=TopicsSettings)
     log: LogSettings = Field(default_factory=LogSettings)

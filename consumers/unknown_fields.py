@@ -39,13 +39,19 @@ def fitted_rows(rows: Sequence[Row], table: TableColumns) -> FittedRows:
     A column that the table has keeps its type: what does not fit goes to its `__text` column.
     """
     declared: dict[str, ColumnType] = {}
-    for columns_ in {id(row.columns): row.columns for row in rows}.values():
-        declared |= columns_  # rows of one shape share one mapping
+    shapes = {id(row.columns): row.columns for row in rows}  # rows of one shape share one mapping
+    for columns_ in shapes.values():
+        declared |= columns_
     fields = _named(rows, declared, table)
     needed = declared | _unknown_columns(rows, fields, table)
     kinds = {name: table.columns.get(name) or kind for name, kind in needed.items()}
-    values = [_held(row, fields, kinds) for row in rows]
-    texts = {name: "TEXT" for row in values for name in row if name not in kinds}
+    retyped = {
+        id(columns_): [n for n, kind in columns_.items() if kinds[n] != kind]
+        for columns_ in shapes.values()
+    }
+    values = [_held(row, retyped[id(row.columns)], fields, kinds) for row in rows]
+    changed = (held for held, row in zip(values, rows, strict=True) if held is not row.values)
+    texts = {name: "TEXT" for held in changed for name in held if name not in kinds}
     return FittedRows(
         columns={**kinds, **dict.fromkeys(texts, "TEXT")},
         rows=values,
@@ -82,9 +88,12 @@ def _unknown_columns(
 
 
 def _held(
-    row: Row, fields: Mapping[str, str], kinds: Mapping[str, ColumnType]
+    row: Row,
+    retyped: Sequence[str],
+    fields: Mapping[str, str],
+    kinds: Mapping[str, ColumnType],
 ) -> Mapping[str, Any]:
-    retyped = [n for n, kind in row.columns.items() if kinds[n] != kind]
+    """The row's values by column; `retyped` are those of its columns that the table types anew."""
     if not retyped and not row.unknown:
         return row.values
     values = dict(row.values)

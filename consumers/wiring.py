@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
+from consumers.choice import only_tables, topic_pattern
 from consumers.dead_letters.dead_letter import DeadLetters
 from consumers.dead_letters.embedded import EmbeddedDeadLetters
 from consumers.dead_letters.kafka import KafkaDeadLetters
 from consumers.errors import StartupError
+from consumers.projections import all_tables
 from consumers.projections.dialects import DUCKDB
 from consumers.projections.view_sql import view_queries
 from consumers.retry import SINK_RETRY, retried
@@ -15,8 +17,10 @@ from consumers.settings import Settings, StoreKind
 from consumers.sinks.base import Sink, Store
 from consumers.sources.base import LogBounds, WatchedSource
 from consumers.sources.embedded import EmbeddedSource, embedded_bounds
-from consumers.sources.kafka import KafkaSource, kafka_bounds
-from consumers.values import NextOffsets
+from consumers.sources.kafka import KafkaSource
+from consumers.sources.kafka_bounds import kafka_bounds
+from consumers.values import NextOffsets, Projection
+from ingest.contract.catalogue import catalogue
 from ingest.contract.eventlog.eventlog import FILE_NAME
 from ingest.contract.tables import (
     COURSE_COPIES,
@@ -25,7 +29,7 @@ from ingest.contract.tables import (
     EVENTS_COLUMNS,
     ColumnType,
 )
-from ingest.contract.topics import dead_letter_topic, event_topic_pattern
+from ingest.contract.topics import dead_letter_topic
 from ingest.contract.views import base_tables
 
 _EXTRAS: Mapping[StoreKind, str] = {
@@ -107,7 +111,7 @@ async def open_source(settings: Settings, sink: Sink) -> AsyncIterator[WatchedSo
     async def stored_offsets(source_id: str) -> NextOffsets:
         return await retried(lambda: sink.stored_offsets(source_id), SINK_RETRY)
 
-    pattern = event_topic_pattern(settings.topics.prefix)
+    pattern = topic_pattern(settings.topics.prefix, settings.worker.types)
     source: WatchedSource
     if settings.kafka.bootstrap_servers:
         source = KafkaSource(
@@ -118,7 +122,10 @@ async def open_source(settings: Settings, sink: Sink) -> AsyncIterator[WatchedSo
         )
     else:
         source = EmbeddedSource(
-            settings.data_dir / FILE_NAME, topic_pattern=pattern, stored_offsets=stored_offsets
+            settings.data_dir / FILE_NAME,
+            topic_pattern=pattern,
+            stored_offsets=stored_offsets,
+            retention_s=settings.eventlog.retention_hours * 3600,
         )
     try:
         yield source
@@ -126,9 +133,14 @@ async def open_source(settings: Settings, sink: Sink) -> AsyncIterator[WatchedSo
         await source.close()
 
 
+def projection(settings: Settings) -> Projection:
+    """Envelope to the rows of the tables that the worker fills."""
+    return only_tables(all_tables(catalogue()), settings.worker.tables)
+
+
 async def log_bounds(settings: Settings) -> LogBounds:
     """What the log of the settings holds now. Raises TopicError or LogFileError."""
     if settings.kafka.bootstrap_servers:
-        pattern = event_topic_pattern(settings.topics.prefix)
+        pattern = topic_pattern(settings.topics.prefix, settings.worker.types)
         return await kafka_bounds(settings.kafka.client_options(), pattern)
     return embedded_bounds(settings.data_dir / FILE_NAME)

@@ -1,16 +1,18 @@
-"""The trip: poll → decode → project → batch → write → commit."""
+"""The trip: poll → decode → project → batch, and meanwhile the batch before: write → commit."""
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from consumers.batch import Batch, BatchBuilder
+from consumers.batch_size import BatchSize
 from consumers.dead_letters.dead_letter import DeadLetters
 from consumers.decoder import read_rows
-from consumers.errors import Poison, TooManyPoisons
+from consumers.errors import OffsetOutOfRange, Poison, TooManyPoisons
+from consumers.filling import Filling
 from consumers.metrics import Metrics
 from consumers.retry import SINK_RETRY, retried
 from consumers.sinks.base import Sink
@@ -28,19 +30,18 @@ class _Outdated(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a batch is written: once its first record has waited, or it is full.
+    """How large batches get, and after how many records in a row without rows the worker stops."""
 
-    `max_poisons` records in a row that no rows can be made of stop the worker.
-    """
-
-    flush_interval_s: float = 0.5
-    max_rows: int = 10_000
-    max_bytes: int = 32 * 1024 * 1024
+    size: BatchSize = field(default_factory=BatchSize)
     max_poisons: int = 100
 
 
 class Worker:
-    """Carries records from one source to one sink until it is stopped."""
+    """Carries records from one source to one sink until it is stopped.
+
+    Two tasks: one reads, one writes. Between them is one batch that is being filled, beside the one
+    that is being written; reading pauses while both are full.
+    """
 
     def __init__(
         self,
@@ -62,8 +63,9 @@ class Worker:
         self._metrics = metrics
         self._limits = limits
         self._unix_s = unix_s
-        self._next_batch = self._new_batch(epoch=0)
-        self._flush_at: float | None = None
+        self._filling = Filling(limits.size)
+        self._writing: BatchBuilder | None = None
+        self._out_of_range: OffsetOutOfRange | None = None
         self._poisons_in_a_row = 0
         self._busy_since_s: float | None = None
         self.is_reading = False
@@ -81,15 +83,52 @@ class Worker:
         await self._source.open()
         self.is_reading = True
         log.info("reading", source_id=self._source.source_id)
-        while not stopping.is_set():
-            polled = await self._source.poll(timeout_s=self._until_flush_s())
-            self._drop_what_is_outdated()
-            for record in polled.records:
-                self._take(record)
-            self._next_batch.cover(polled.next_offsets)
-            if self._is_due():
-                await self._flush()
-        await self._flush()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write())
+                await self._read(stopping)
+        except BaseExceptionGroup as group:
+            # the first to fail ended the other
+            raise group.exceptions[0] from None
+        if self._out_of_range is not None:
+            raise self._out_of_range
+
+    async def _read(self, stopping: asyncio.Event) -> None:
+        """Poll → decode → project → batch, while there is room."""
+        try:
+            while not stopping.is_set():
+                polled = await self._source.poll(timeout_s=self._limits.size.flush_interval_s)
+                self._drop_what_is_outdated()
+                self._metrics.read(len(polled.records))
+                for record in polled.records:
+                    self._take(record)
+                self._filling.cover(polled.next_offsets, lag_records=self._source.lag_records)
+                await self._filling.room()
+        except OffsetOutOfRange as error:
+            # what was read before is in no log any more, so it is written first
+            self._out_of_range = error
+        self._filling.end()
+
+    async def _write(self) -> None:
+        """One batch after the other, as they become due."""
+        while await self._write_next():
+            pass
+
+    async def _write_next(self) -> bool:
+        """Dead letters, then rows and offsets, then the source: each step may be repeated."""
+        self._writing = await self._filling.take()
+        if self._writing is None:
+            return False
+        batch = self._writing.freeze(self._source.source_id)
+        try:
+            await self._keep_dead_letters(batch)
+            await self._write_rows(batch)
+            await self._commit(batch)
+        except _Outdated:
+            self._busy_since_s = None
+            self._metrics.dropped()
+        self._writing = None
+        return True
 
     @property
     def sink_is_free(self) -> bool:
@@ -100,23 +139,26 @@ class Worker:
 
     def lag_records(self) -> float:
         """Records that the log was seen to hold and the tables do not."""
-        waiting = self._next_batch.record_count
+        waiting = sum(batch.record_count for batch in self._batches())
         return waiting + (self._source.lag_records if self.is_reading else 0)
 
     def lag_seconds(self) -> float:
         """Age of the oldest record that waits to be written; 0 where none does."""
-        oldest_ms = self._next_batch.oldest_ms
-        return 0.0 if oldest_ms is None else max(0.0, self._unix_s() - oldest_ms / 1000)
+        times_ms = [batch.oldest_ms for batch in self._batches() if batch.oldest_ms is not None]
+        return max(0.0, self._unix_s() - min(times_ms) / 1000) if times_ms else 0.0
+
+    def _batches(self) -> list[BatchBuilder]:
+        return [batch for batch in (self._writing, self._filling.batch) if batch is not None]
 
     def _take(self, record: StoredRecord) -> None:
-        self._metrics.read(1)
-        self._next_batch.weigh(value_bytes=len(record.value), timestamp_ms=record.timestamp_ms)
+        batch = self._filling.batch
+        batch.weigh(value_bytes=len(record.value), timestamp_ms=record.timestamp_ms)
         try:
             rows = read_rows(record, self._project)
         except Poison as poison:
             self._dead_letter(DeadLetter(record=record, reason=poison.reason), poison)
         else:
-            self._next_batch.add(rows)
+            batch.add(rows)
             self._poisons_in_a_row = 0
 
     def _dead_letter(self, letter: DeadLetter, poison: Poison) -> None:
@@ -130,24 +172,10 @@ class Worker:
             reason=letter.reason,
             at=place_of(poison.__cause__) if poison.__cause__ else None,
         )
-        self._next_batch.add_dead_letter(letter)
-
-    async def _flush(self) -> None:
-        """Dead letters, then rows and offsets, then the source: each step may be repeated."""
-        self._flush_at = None
-        if self._next_batch.is_empty:
-            return
-        batch = self._next_batch.freeze(self._source.source_id)
-        try:
-            await self._keep_dead_letters(batch)
-            await self._write(batch)
-        except _Outdated:
-            self._drop_what_is_outdated()
-            return
-        self._next_batch = self._new_batch(epoch=batch.epoch)
-        await self._source.commit(batch.next_offsets)
+        self._filling.batch.add_dead_letter(letter)
 
     async def _keep_dead_letters(self, batch: Batch) -> None:
+        self._check_epoch(batch)
         if batch.dead_letters:
             await self._dead_letters.append(
                 [self._dead_letter_record(letter) for letter in batch.dead_letters]
@@ -155,7 +183,7 @@ class Worker:
             for letter in batch.dead_letters:
                 self._metrics.dead_lettered(letter.reason)
 
-    async def _write(self, batch: Batch) -> None:
+    async def _write_rows(self, batch: Batch) -> None:
         began = time.monotonic()
         rows = await retried(
             lambda: self._try_to_write(batch), SINK_RETRY, on_retry=self._sink_was_busy
@@ -164,36 +192,25 @@ class Worker:
         self._metrics.wrote(rows, seconds=time.monotonic() - began)
 
     async def _try_to_write(self, batch: Batch) -> Mapping[str, int]:
+        self._check_epoch(batch)
+        return await self._sink.write(batch)
+
+    async def _commit(self, batch: Batch) -> None:
+        # a revoked partition may have a new owner already, whose commit this would take back
+        if batch.epoch == self._source.epoch:
+            await self._source.commit(batch.next_offsets)
+
+    def _check_epoch(self, batch: Batch) -> None:
         if batch.epoch != self._source.epoch:
             raise _Outdated
-        return await self._sink.write(batch)
+
+    def _drop_what_is_outdated(self) -> None:
+        """After a rebalance, what was read may be another worker's, or will come again."""
+        epoch = self._source.epoch
+        if self._filling.batch.epoch != epoch and self._filling.begin(epoch=epoch):
+            self._metrics.dropped()
 
     def _sink_was_busy(self) -> None:
         if self._busy_since_s is None:
             self._busy_since_s = time.monotonic()
         self._metrics.sink_was_busy()
-
-    def _drop_what_is_outdated(self) -> None:
-        """After a rebalance, what was read may be another worker's, or will come again."""
-        if self._next_batch.epoch != self._source.epoch:
-            if not self._next_batch.is_empty:
-                self._metrics.dropped()
-            self._next_batch = self._new_batch(epoch=self._source.epoch)
-            self._flush_at = None
-
-    def _until_flush_s(self) -> float:
-        if self._flush_at is None:
-            return self._limits.flush_interval_s
-        return max(0.0, self._flush_at - time.monotonic())
-
-    def _is_due(self) -> bool:
-        if self._next_batch.is_empty:
-            return False
-        if self._flush_at is None:
-            self._flush_at = time.monotonic() + self._limits.flush_interval_s
-        return self._next_batch.is_full or time.monotonic() >= self._flush_at
-
-    def _new_batch(self, *, epoch: int) -> BatchBuilder:
-        return BatchBuilder(
-            epoch=epoch, max_rows=self._limits.max_rows, max_bytes=self._limits.max_bytes
-        )

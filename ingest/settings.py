@@ -7,7 +7,13 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, model_validator
 
 from ingest.shared.environment import EnvironmentSettings, Section, TextList
-from ingest.shared.sections import KafkaSettings, LogSettings, TopicsSettings, sections_of
+from ingest.shared.sections import (
+    EventlogSettings,
+    KafkaSettings,
+    LogSettings,
+    TopicsSettings,
+    sections_of,
+)
 from ingest.verifying.key_url import key_set_url
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -114,13 +120,6 @@ class PublishSettings(Section):
     """
 
     timeout_s: float = Field(default=2.0, gt=0, le=3)
-
-
-class EventlogSettings(Section):
-    """The embedded event log, used while no Kafka is named."""
-
-    retention_hours: float = Field(default=168, gt=0)
-    max_bytes: int = Field(default=10 * 1024**3, ge=64 * 1024**2)
 
 
 class Settings(EnvironmentSettings):

@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
@@ -26,6 +28,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 dry_run_option = click.option("--dry-run", is_flag=True, help="Change nothing, say what would be.")
 
 
+class _Moment(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    name = "moment"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date or time such as 2026-09-07T12:00:00Z", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+MOMENT = _Moment()
+"""An option's value that is a time, or a date for its first moment; without an offset it is UTC."""
+
+
 class Misuse(Exception):
     """What the user can put right, in one line; exit code 2."""
 
@@ -45,10 +62,10 @@ def errors_in_one_line(command: Callable[P, Result]) -> Callable[P, Result]:
     return careful
 
 
-def settings() -> Settings:
-    """The settings from the environment, or the end."""
+def settings(given: Mapping[str, Any] | None = None) -> Settings:
+    """The settings from the environment, and what options give instead; or the end."""
     try:
-        return load(Settings)
+        return load(Settings, given)
     except SettingsError as error:
         end(str(error), MISUSED)
 
@@ -87,6 +104,16 @@ def show_rows(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     for row in rows:
         texts = ("-" if value is None else str(value) for value in row.values())
         click.echo("  ".join(_printable(text) for text in texts))
+
+
+@contextmanager
+def progress(count: int, label: str) -> Iterator[Callable[[int], object]]:
+    """Takes how many more of `count` are done; on a terminal, a bar on stderr shows it."""
+    if not sys.stderr.isatty():
+        yield lambda more: None
+        return
+    with click.progressbar(length=count, label=label, file=sys.stderr) as bar:
+        yield bar.update
 
 
 def end(reason: str, status: int) -> NoReturn:

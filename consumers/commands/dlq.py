@@ -1,8 +1,11 @@
 """`forebay-consumers dlq`: the records that no rows could be made of."""
 
 import base64
+import functools
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -11,28 +14,92 @@ import click
 from consumers.batch import Batch
 from consumers.commands.console import (
     FAILED,
+    MOMENT,
     Misuse,
     dry_run_option,
     errors_in_one_line,
     json_option,
     once_free,
+    progress,
     run,
     settings,
     show_rows,
 )
+from consumers.dead_letters.choosing import Filter, NoSuchLetter, named
 from consumers.dead_letters.dead_letter import DeadLetters, Letter, letters
-from consumers.dead_letters.replay import Outcome, Replay
-from consumers.projections import all_tables
+from consumers.dead_letters.replay import Outcome, Replay, Write
 from consumers.settings import Settings
 from consumers.values import PoisonReason
-from consumers.wiring import open_dead_letters, open_sink
-from ingest.contract.catalogue import catalogue
+from consumers.wiring import open_dead_letters, open_sink, projection
 
-_places = click.argument("places", nargs=-1, metavar="[TOPIC/PARTITION@OFFSET]...")
-_all_option = click.option("--all", "everything", is_flag=True, help="All that are open.")
-_reason_option = click.option(
-    "--reason", type=click.Choice(get_args(PoisonReason)), help="Only of this reason."
+_FILTERS = (
+    click.option("--topic", metavar="NAME", help="Only of this topic; * stands for any text."),
+    click.option("--reason", type=click.Choice(get_args(PoisonReason)), help="Only of this."),
+    click.option("--since", type=MOMENT, help="Only if kept then or later."),
+    click.option("--until", type=MOMENT, help="Only if kept before."),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decision:
+    """What a command that decides was told."""
+
+    places: Sequence[str]
+    everything: bool
+    filter_: Filter
+    dry_run: bool
+
+    def among(self, found: Sequence[Letter]) -> tuple[list[Letter], list[Outcome]]:
+        """The open letters that are meant, and what to say of others. Raises Misuse."""
+        chosen = [each for each in self._meant(found) if self.filter_.takes(each)]
+        already = [
+            Outcome(place=letter.place, outcome=f"already {letter.state}")
+            for letter in chosen
+            if letter.state != "open" and not self.everything
+        ]
+        return [letter for letter in chosen if letter.state == "open"], already
+
+    def _meant(self, found: Sequence[Letter]) -> Sequence[Letter]:
+        return found if self.everything else _named(found, self.places)
+
+
+def _deciding(command: Callable[[_Decision], list[Outcome]]) -> Callable[..., None]:
+    """A command that decides about letters: its arguments, its report, exit 1 if a letter stays."""
+
+    @_all_of(
+        click.argument("places", nargs=-1, metavar="[TOPIC/PARTITION@OFFSET]..."),
+        *_FILTERS,
+        click.option("--all", "everything", is_flag=True, help="All that are open."),
+        dry_run_option,
+        json_option,
+        errors_in_one_line,
+    )
+    @functools.wraps(command)
+    def decide(
+        places: tuple[str, ...], everything: bool, dry_run: bool, as_json: bool, **filters: Any
+    ) -> None:
+        if bool(places) == everything:
+            raise Misuse("name letters, or give --all")
+        told = _Decision(
+            places=places, everything=everything, filter_=Filter(**filters), dry_run=dry_run
+        )
+        outcomes = command(told)
+        rows = [{"place": o.place, "outcome": o.outcome, "why": o.why} for o in outcomes]
+        show_rows(rows, as_json=as_json)
+        sys.exit(FAILED if any(outcome.why for outcome in outcomes) else 0)
+
+    return decide
+
+
+def _all_of(
+    *decorators: Callable[[Any], Any],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """These decorators as one, the first outermost."""
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        return functools.reduce(lambda done, each: each(done), reversed(decorators), command)
+
+    return decorated
 
 
 @click.group()
@@ -41,19 +108,19 @@ def dlq() -> None:
 
 
 @dlq.command("list")
-@_reason_option
+@_all_of(*_FILTERS)
 @click.option("--all", "everything", is_flag=True, help="Also what was replayed or dropped.")
 @json_option
 @errors_in_one_line
-def list_(reason: str | None, everything: bool, as_json: bool) -> None:
+def list_(everything: bool, as_json: bool, **filters: Any) -> None:
     """List what is open, oldest first."""
-    found = run(_letters(settings()))
+    filter_ = Filter(**filters)
     shown = [
-        letter
-        for letter in found
-        if (everything or letter.state == "open") and reason in (None, letter.reason)
+        _summary(letter)
+        for letter in run(_letters(settings()))
+        if (everything or letter.state == "open") and filter_.takes(letter)
     ]
-    show_rows([_summary(letter) for letter in shown], as_json=as_json)
+    show_rows(shown, as_json=as_json)
 
 
 @dlq.command()
@@ -79,33 +146,17 @@ def show(place: str, as_json: bool) -> None:
 
 
 @dlq.command()
-@_places
-@_reason_option
-@_all_option
-@dry_run_option
-@json_option
-@errors_in_one_line
-def replay(
-    places: tuple[str, ...], reason: str | None, everything: bool, dry_run: bool, as_json: bool
-) -> None:
+@_deciding
+def replay(told: _Decision) -> list[Outcome]:
     """Write the rows of letters that can be read by now, each event once. Exit 1 if one stays."""
-    outcomes = run(_decided(settings(), "replay", places, reason, everything, dry_run=dry_run))
-    _finish(outcomes, as_json=as_json)
+    return run(_replay(settings(), told))
 
 
 @dlq.command()
-@_places
-@_reason_option
-@_all_option
-@dry_run_option
-@json_option
-@errors_in_one_line
-def drop(
-    places: tuple[str, ...], reason: str | None, everything: bool, dry_run: bool, as_json: bool
-) -> None:
+@_deciding
+def drop(told: _Decision) -> list[Outcome]:
     """Decide that letters are not wanted. They are kept, but no longer open."""
-    outcomes = run(_decided(settings(), "drop", places, reason, everything, dry_run=dry_run))
-    _finish(outcomes, as_json=as_json)
+    return run(_drop(settings(), told))
 
 
 async def _letters(ours: Settings) -> Sequence[Letter]:
@@ -117,83 +168,58 @@ async def _letters(ours: Settings) -> Sequence[Letter]:
     return found
 
 
-async def _decided(
-    ours: Settings,
-    what: str,
-    places: Sequence[str],
-    reason: str | None,
-    everything: bool,
-    *,
-    dry_run: bool,
-) -> list[Outcome]:
-    if bool(places) == everything:
-        raise Misuse("name letters, or give --all")
-    found = await _letters(ours)
-    chosen = [letter for letter in (found if everything else _named(found, places))
-              if reason in (None, letter.reason)]  # fmt: skip
-    wanted = [letter for letter in chosen if letter.state == "open"]
-    already = [
-        Outcome(place=letter.place, outcome=f"already {letter.state}")
-        for letter in chosen
-        if letter.state != "open" and not everything
-    ]
-    decide = _drop if what == "drop" else _replay
-    return already + await decide(ours, wanted, dry_run=dry_run)
-
-
-async def _replay(ours: Settings, wanted: Sequence[Letter], *, dry_run: bool) -> list[Outcome]:
+async def _replay(ours: Settings, told: _Decision) -> list[Outcome]:
+    wanted, already = told.among(await _letters(ours))
     async with open_sink(ours) as sink, open_dead_letters(ours) as kept:
-        if not dry_run:
+        if not told.dry_run:
             await once_free(sink.open)
             await kept.open()
 
         async def write(batch: Batch) -> object:
             return await once_free(lambda: sink.write(batch))
 
-        return await _replay_into(ours, kept, write, dry_run=dry_run).replay(wanted)
+        with _replaying(ours, told, kept, len(wanted), write) as replaying:
+            return already + await replaying.replay(wanted)
 
 
-async def _drop(ours: Settings, wanted: Sequence[Letter], *, dry_run: bool) -> list[Outcome]:
+async def _drop(ours: Settings, told: _Decision) -> list[Outcome]:
+    wanted, already = told.among(await _letters(ours))
+
     async def write(batch: Batch) -> object:
         raise AssertionError("what is dropped is written nowhere")
 
     async with open_dead_letters(ours) as kept:
-        if not dry_run:
+        if not told.dry_run:
             await kept.open()
-        return await _replay_into(ours, kept, write, dry_run=dry_run).drop(wanted)
+        with _replaying(ours, told, kept, len(wanted), write) as replaying:
+            return already + await replaying.drop(wanted)
 
 
-def _replay_into(
-    ours: Settings,
-    kept: DeadLetters,
-    write: Callable[[Batch], Awaitable[object]],
-    *,
-    dry_run: bool,
-) -> Replay:
-    return Replay(
-        kept=kept,
-        write=write,
-        project=all_tables(catalogue()),
-        prefix=ours.topics.prefix,
-        worker=ours.worker.name,
-        dry_run=dry_run,
-    )
+@contextmanager
+def _replaying(
+    ours: Settings, told: _Decision, kept: DeadLetters, count: int, write: Write
+) -> Iterator[Replay]:
+    """A replay of so many letters, whose progress is shown."""
+    with progress(count, "dead letters") as on_progress:
+        yield Replay(
+            kept=kept,
+            write=write,
+            project=projection(ours),
+            prefix=ours.topics.prefix,
+            worker=ours.worker.name,
+            dry_run=told.dry_run,
+            on_progress=on_progress,
+        )
 
 
 def _named(found: Sequence[Letter], places: Sequence[str]) -> list[Letter]:
     """The letters of these places. Raises Misuse."""
-    by_place = {letter.place: letter for letter in found}
-    missing = [place for place in places if place not in by_place]
-    if missing:
-        raise Misuse(f"there is no dead letter {missing[0]}: see `forebay-consumers dlq list`")
-    return [by_place[place] for place in dict.fromkeys(places)]
-
-
-def _finish(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    """Says what became of each, and ends with 1 if one stays."""
-    rows = [{"place": o.place, "outcome": o.outcome, "why": o.why} for o in outcomes]
-    show_rows(rows, as_json=as_json)
-    sys.exit(FAILED if any(outcome.why for outcome in outcomes) else 0)
+    try:
+        return named(found, places)
+    except NoSuchLetter as missing:
+        raise Misuse(
+            f"there is no dead letter {missing}: see `forebay-consumers dlq list`"
+        ) from None
 
 
 def _summary(letter: Letter) -> dict[str, Any]:

@@ -18,9 +18,16 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 @click.command()
-def run() -> None:
-    """Run a worker, until SIGTERM or Ctrl-C."""
-    ours = settings()
+@click.option("--tables", metavar="NAME,…", help="Write only these tables; * stands for any text.")
+@click.option(
+    "--types", metavar="NAME,…", help="Read only these event types; * stands for any text."
+)
+def run(**options: str | None) -> None:
+    """Run a worker, until SIGTERM or Ctrl-C.
+
+    --tables and --types take the place of FOREBAY_WORKER__TABLES and FOREBAY_WORKER__TYPES.
+    """
+    ours = settings({"worker": {name: text for name, text in options.items() if text is not None}})
     logs.configure(ours.log)
     permissions.warn_of_shared([ours.data_dir], ours.store.files())
     permissions.warn_of_secrets(secret_files(Settings))

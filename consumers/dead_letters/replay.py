@@ -1,6 +1,6 @@
 """Dead letters once more: their rows into the store, or the decision that nobody wants them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,6 +11,9 @@ from consumers.errors import Poison
 from consumers.values import Projection, Row
 
 LETTERS_AT_ONCE = 200
+
+Write = Callable[[Batch], Awaitable[object]]
+"""Has a batch written, once the store is free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +27,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """Decides about letters of one worker. A dry run writes nothing anywhere."""
+    """Decides about letters of one worker. A dry run writes nothing anywhere.
+
+    `on_progress` is told how many more letters are dealt with.
+    """
 
     kept: DeadLetters
-    write: Callable[[Batch], Awaitable[object]]
+    write: Write
     project: Projection
     prefix: str
     worker: str
     dry_run: bool = False
+    on_progress: Callable[[int], object] = lambda more: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def replay(self, letters: Sequence[Letter]) -> list[Outcome]:
@@ -40,24 +47,33 @@ class Replay:
         Raises what `write` raises, with the decisions about earlier parts kept.
         """
         outcomes: list[Outcome] = []
-        for at in range(0, len(letters), LETTERS_AT_ONCE):
-            readable: list[Letter] = []
-            batch = BatchBuilder(epoch=0, max_rows=0, max_bytes=0)
-            for letter in letters[at : at + LETTERS_AT_ONCE]:
-                rows = self._rows(letter)
-                if isinstance(rows, Poison):
-                    outcomes.append(Outcome(place=letter.place, outcome="stays", why=rows.reason))
-                else:
-                    batch.add(rows)
-                    readable.append(letter)
-            if readable and not self.dry_run:
-                await self.write(batch.freeze("dead letters"))
-            outcomes += await self._decide(readable, "replayed")
+        for part in _parts(letters):
+            outcomes += await self._replay(part)
+            self.on_progress(len(part))
         return outcomes
 
     async def drop(self, letters: Sequence[Letter]) -> list[Outcome]:
         """They stay where they are, and are no longer open."""
-        return await self._decide(letters, "dropped")
+        outcomes: list[Outcome] = []
+        for part in _parts(letters):
+            outcomes += await self._decide(part, "dropped")
+            self.on_progress(len(part))
+        return outcomes
+
+    async def _replay(self, letters: Sequence[Letter]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        readable: list[Letter] = []
+        batch = BatchBuilder(epoch=0, max_rows=0, max_bytes=0)
+        for letter in letters:
+            rows = self._rows(letter)
+            if isinstance(rows, Poison):
+                outcomes.append(Outcome(place=letter.place, outcome="stays", why=rows.reason))
+            else:
+                batch.add(rows)
+                readable.append(letter)
+        if readable and not self.dry_run:
+            await self.write(batch.freeze("dead letters"))
+        return outcomes + await self._decide(readable, "replayed")
 
     async def _decide(self, letters: Sequence[Letter], decision: Decision) -> list[Outcome]:
         at = self.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -76,3 +92,8 @@ class Replay:
             return read_rows(letter.record, self.project)
         except Poison as poison:
             return poison
+
+
+def _parts(letters: Sequence[Letter]) -> Iterator[Sequence[Letter]]:
+    for at in range(0, len(letters), LETTERS_AT_ONCE):
+        yield letters[at : at + LETTERS_AT_ONCE]

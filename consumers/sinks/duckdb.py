@@ -199,8 +199,9 @@ class DuckDBSink:
     ) -> Sequence[Row]:
         """The rows that were new."""
         present = self._tables.ensure(connection, name, all_columns(rows))
-        there = self._rows_there(connection, name, [r for r in rows if event_id(r) in known], known)
-        new = [row for row in rows if event_id(row) not in there]
+        repeats = [row for row in rows if event_id(row) in known] if known else []
+        there = self._rows_there(connection, name, repeats, known)
+        new = [row for row in rows if event_id(row) not in there] if there else rows
         if not new:
             return []
         fitted = fitted_rows(new, TableColumns(columns=present, fields=fields))

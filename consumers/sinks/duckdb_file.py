@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ _ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "JSON": pa.string(),
 }
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "threads": 2,  # more only cost time at each opening: batches are small
+    # more only cost time: statements are many and small, and the other core reads and decodes
+    "threads": 1,
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     # what a batch needs beyond it goes to a file beside the store
@@ -123,7 +125,7 @@ def incoming(
     """Makes rows visible to SQL under the name `INCOMING`."""
     table = pa.table(
         {
-            name: pa.array([row.get(name) for row in rows], type=_ARROW_TYPES[kind])
+            name: pa.array(_values(rows, name), type=_ARROW_TYPES[kind])
             for name, kind in columns.items()
         }
     )
@@ -137,6 +139,13 @@ def incoming(
 def quoted(name: str) -> str:
     """A name in SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(name), rows))  # twice as fast, and nearly all rows have it
+    except KeyError:
+        return [row.get(name) for row in rows]
 
 
 def _sql_type(kind: ColumnType) -> str:

@@ -19,7 +19,10 @@ class LogBounds:
 
 
 class Source(Protocol):
-    """A log that is read from where the tables end. Called from one task only."""
+    """A log that is read from where the tables end.
+
+    One task polls; another one, beside it, may commit.
+    """
 
     @property
     def source_id(self) -> str:
@@ -63,7 +66,15 @@ class Source(Protocol):
 
 
 class WatchedSource(Source, Protocol):
-    """A source that keeps its lag true while nobody polls."""
+    """A source that keeps its lag true while nobody polls, and knows when records are lost."""
+
+    @property
+    def seconds_to_loss(self) -> float:
+        """Until the log's retention removes a record that was not committed, or later than that.
+
+        Infinite where none waits, NaN where nobody can tell. True while `watch_end` runs.
+        """
+        ...
 
     async def watch_end(self) -> None:
         """Runs until it is cancelled, beside the task that polls."""

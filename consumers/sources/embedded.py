@@ -1,6 +1,7 @@
 """The embedded event log as a source."""
 
 import asyncio
+import math
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import structlog
 
 from consumers.errors import OffsetOutOfRange, StartupError
 from consumers.sources.base import LogBounds, StoredOffsets
+from consumers.sources.loss import LossWatch, Unwritten
 from consumers.values import ALL_TOPICS, NOTHING_POLLED, NextOffsets, Partition, Polled
 from ingest.contract.eventlog.eventlog import READ_LIMIT, EventLogReader, LogFileError
 from ingest.contract.eventlog.eventlog import LogBounds as FileBounds
@@ -37,14 +39,24 @@ class EmbeddedSource:
 
     epoch = 1
 
-    def __init__(self, path: Path, *, topic_pattern: str, stored_offsets: StoredOffsets) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        topic_pattern: str,
+        stored_offsets: StoredOffsets,
+        retention_s: float = math.inf,
+    ) -> None:
         self._path = path
         self._pattern = re.compile(topic_pattern)
         self._stored_offsets = stored_offsets
         # one thread, so that closing waits for a read that nobody awaits any more
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forebay-eventlog")
         self._reader: EventLogReader | None = None
+        self._retention_s = retention_s
+        self._loss = LossWatch()
         self._position = 0
+        self._written = 0
         self._end = 0
         self._limit = READ_LIMIT
 
@@ -57,6 +69,11 @@ class EmbeddedSource:
     def lag_records(self) -> int:
         """Records of all topics; those not for us are few."""
         return max(0, self._end - self._position)
+
+    @property
+    def seconds_to_loss(self) -> float:
+        """By the age of the oldest record that is not committed."""
+        return self._loss.seconds
 
     async def open(self) -> None:
         """Waits for the file to appear, then goes to where the tables end."""
@@ -76,14 +93,15 @@ class EmbeddedSource:
             await asyncio.sleep(min(IDLE_S, max(0.0, deadline - loop.time())))
 
     async def commit(self, next_offsets: NextOffsets) -> None:
-        """Nothing to do: nobody but the sink keeps positions."""
+        """Notes what is written: nobody but the sink keeps positions."""
+        self._written = max(self._written, *next_offsets.values())
 
     async def watch_end(self) -> None:
         """Looks at the log's end every few seconds, also while nobody polls."""
         while True:
             await asyncio.sleep(LOOK_AT_END_EVERY_S)
             if self._reader is not None:
-                self._end = (await self._in_thread(self._reader.bounds)).next
+                await self._in_thread(self._look_at_end)
 
     async def close(self) -> None:
         """Closes the file."""
@@ -110,14 +128,23 @@ class EmbeddedSource:
 
     async def _begin_at(self, stored: NextOffsets) -> None:
         bounds = await self._in_thread(self._opened().bounds)
-        if not stored:
-            self._position = bounds.first
-            return
         # all topics share one sequence of offsets, so the greatest is where reading ended
-        position = max(stored.values())
+        position = max(stored.values(), default=bounds.first)
         if not bounds.first <= position <= bounds.next:
             raise _out_of_range(ALL_TOPICS, position, bounds)
-        self._position = position
+        self._position = self._written = position
+
+    def _look_at_end(self) -> None:
+        reader = self._opened()
+        self._end = reader.bounds().next
+        self._loss.look(
+            Unwritten(
+                where=ALL_TOPICS.topic,
+                appended_s=record.timestamp_ms / 1000,
+                retention_s=self._retention_s,
+            )
+            for record in reader.read(self._written, limit=1)
+        )
 
     def _read(self) -> list[StoredRecord]:
         reader = self._opened()

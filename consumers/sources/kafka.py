@@ -4,7 +4,7 @@ The sink's offsets say where reading begins; those of the consumer group are for
 """
 
 import asyncio
-import re
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,9 +20,10 @@ from aiokafka.errors import (
 
 from consumers.errors import OffsetOutOfRange
 from consumers.retry import KAFKA_RETRY, retried
-from consumers.sources.base import LogBounds, StoredOffsets
+from consumers.sources.base import StoredOffsets
+from consumers.sources.kafka_retention import KafkaRetention
 from consumers.values import NOTHING_POLLED, NextOffsets, Partition, Polled
-from ingest.shared.kafka.clients import KafkaUnreachable, admin_client, refusal, start, stop
+from ingest.shared.kafka.clients import admin_client, refusal, start, stop
 from ingest.shared.kafka.records import stored as stored_record
 
 MAX_POLL_RECORDS = 1_000
@@ -30,14 +31,17 @@ NEW_TOPICS_SEEN_AFTER_MS = 5_000
 REBALANCE_TIMEOUT_MS = 60_000
 """Longer than any batch takes, so that nobody is thrown out of the group for writing one."""
 
-MAX_POLL_INTERVAL_MS = 600_000
+MAX_POLL_INTERVAL_MS = 2**31 - 1
+"""Never: polling pauses as long as the store is away. aiokafka 0.14 leaves the group otherwise, and
+does not join again before it is polled, which it is not before it has joined."""
+
 MAX_PARTITION_FETCH_BYTES = 256 * 1024
 """Per partition held in memory; a record that is larger comes all the same, alone (KIP-74)."""
 
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 COMMIT_TIMEOUT_S = 10.0
+LOOK_AT_RETENTION_S = 60.0
 LOOK_AT_END_EVERY_S = 5.0
-BOUNDS_TIMEOUT_S = 60.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -63,7 +67,9 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assigned = asyncio.Event()
         self._placed = False
         self._positions: dict[TopicPartition, int] = {}
+        self._written: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
+        self._retention = KafkaRetention(self._client_options)
 
     @property
     def source_id(self) -> str:
@@ -79,6 +85,11 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     def lag_records(self) -> int:
         """Over all partitions that are ours at the moment."""
         return sum(max(0, self._ends[tp] - at) for tp, at in self._positions.items())
+
+    @property
+    def seconds_to_loss(self) -> float:
+        """Over all partitions that are ours, by their topics' retention."""
+        return self._retention.loss.seconds
 
     async def open(self) -> None:
         """Waits for a cluster that answers, and joins the group."""
@@ -96,7 +107,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             fetched = await consumer.getmany(
                 timeout_ms=int(timeout_s * 1000), max_records=MAX_POLL_RECORDS
             )
-        except (NoOffsetForPartitionError, OffsetOutOfRangeError):
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
+            await self._check_not_removed(error)
             self._begin_epoch()  # going to the stored offsets tells what is wrong, or ends it
             return NOTHING_POLLED
         except KafkaError as error:
@@ -108,6 +120,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     async def commit(self, next_offsets: NextOffsets) -> None:
         """For lag tools; a partition that has gone elsewhere is its new owner's to commit."""
         offsets = {TopicPartition(p.topic, p.number): at for p, at in next_offsets.items()}
+        self._written |= {tp: at for tp, at in offsets.items() if tp in self._positions}
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await self._joined().commit(offsets)
@@ -126,10 +139,11 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 async with asyncio.timeout(COMMIT_TIMEOUT_S):
                     ends = await self._consumer.end_offsets(partitions)
+                self._ends |= {tp: end for tp, end in ends.items() if tp in self._positions}
+                async with asyncio.timeout(LOOK_AT_RETENTION_S):
+                    await self._retention.look(self._consumer, self._unwritten())
             except (KafkaError, TimeoutError) as error:
                 log.debug("ends of partitions not known", error=type(error).__name__)
-            else:
-                self._ends |= {tp: end for tp, end in ends.items() if tp in self._positions}
 
     async def close(self) -> None:
         """Leaves the group."""
@@ -139,7 +153,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Called by aiokafka before every rebalance."""
         self._assigned.clear()
-        self._positions = {}
+        self._positions, self._written = {}, {}
         self._begin_epoch()
 
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
@@ -178,7 +192,21 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         positions = {tp: _position(tp, stored, firsts[tp], ends[tp]) for tp in assigned}
         for tp, position in positions.items():
             consumer.seek(tp, position)
-        self._positions, self._ends, self._placed = positions, ends, True
+        self._positions, self._written = positions, dict(positions)
+        self._ends, self._placed = ends, True
+
+    async def _check_not_removed(self, error: KafkaError) -> None:
+        """Raises OffsetOutOfRange where retention was faster than we; what was read stays ours."""
+        wanted = error.args[0] if isinstance(error, OffsetOutOfRangeError) else {}
+        with contextlib.suppress(KafkaError):
+            firsts = await self._joined().beginning_offsets(list(wanted))
+            for tp, position in wanted.items():
+                if position < firsts[tp]:
+                    _position(tp, {_partition(tp): position}, firsts[tp], self._ends.get(tp, 0))
+
+    def _unwritten(self) -> dict[TopicPartition, int]:
+        """Per partition that has any, the first offset that is not in the tables."""
+        return {tp: at for tp, at in self._written.items() if at < self._ends.get(tp, 0)}
 
     def _polled(
         self,
@@ -190,7 +218,7 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
             self._ends[tp] = consumer.highwater(tp) or self._ends[tp]
         return Polled(
             records=[stored_record(record) for records in fetched.values() for record in records],
-            next_offsets={Partition(tp.topic, tp.partition): self._positions[tp] for tp in fetched},
+            next_offsets={_partition(tp): self._positions[tp] for tp in fetched},
         )
 
     async def _cluster_id(self) -> str:
@@ -218,34 +246,12 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._consumer
 
 
-async def kafka_bounds(client_options: Mapping[str, Any], topic_pattern: str) -> LogBounds:
-    """Of all partitions of the topics that match. Raises TopicError."""
-    consumer = AIOKafkaConsumer(**client_options)
-    await start(consumer, client_options)
-    try:
-        async with asyncio.timeout(BOUNDS_TIMEOUT_S), admin_client(client_options) as admin:
-            source_id = str((await admin.describe_cluster())["cluster_id"])
-            topics = [name for name in await admin.list_topics() if re.match(topic_pattern, name)]
-            described = await admin.describe_topics(topics) if topics else []
-            partitions = [
-                TopicPartition(topic["topic"], partition["partition"])
-                for topic in described
-                for partition in topic["partitions"]
-            ]
-            firsts = await consumer.beginning_offsets(partitions) if partitions else {}
-            ends = await consumer.end_offsets(partitions) if partitions else {}
-    except TimeoutError as error:
-        raise KafkaUnreachable("Kafka does not tell the bounds of its partitions") from error
-    finally:
-        await stop(consumer)
-    return LogBounds(
-        source_id=source_id,
-        partitions={Partition(*tp): (firsts[tp], ends[tp]) for tp in partitions},
-    )
+def _partition(tp: TopicPartition) -> Partition:
+    return Partition(tp.topic, tp.partition)
 
 
 def _position(tp: TopicPartition, stored: NextOffsets, first: int, end: int) -> int:
-    partition = Partition(tp.topic, tp.partition)
+    partition = _partition(tp)
     position = stored.get(partition)
     if position is None:
         return first

@@ -80,10 +80,13 @@ class EnvironmentSettings(BaseSettings):
 SettingsT = TypeVar("SettingsT", bound=EnvironmentSettings)
 
 
-def load(model: type[SettingsT]) -> SettingsT:
-    """Reads the environment once. Raises SettingsError, naming every bad variable."""
+def load(model: type[SettingsT], given: Mapping[str, Any] | None = None) -> SettingsT:
+    """Reads the environment once. Raises SettingsError, naming every bad variable.
+
+    What is `given`, by section and key, takes the place of the environment's.
+    """
     try:
-        return model()
+        return model(**(given or {}))
     except ValidationError as error:
         lines = problems(error, _variable)
     raise SettingsError(lines)  # out here it drags no values along as its context

@@ -21,7 +21,6 @@ _SECTIONS: Mapping[Program, frozenset[str]] = {
         {
             "admin",
             "alarm",
-            "eventlog",
             "http",
             "live_events",
             "publish",
@@ -103,6 +102,13 @@ class TopicsSettings(Section):
     prefix: str = Field(default="canvas", pattern=f"^{PREFIX_PATTERN}$")
     partitions: int = Field(default=3, ge=1)
     retention_hours: int = Field(default=168, ge=1)
+
+
+class EventlogSettings(Section):
+    """The embedded event log, used while no Kafka is named. Its receiver keeps it to this."""
+
+    retention_hours: float = Field(default=168, gt=0)
+    max_bytes: int = Field(default=10 * 1024**3, ge=64 * 1024**2)
 
 
 class LogSettings(Section):

@@ -27,6 +27,7 @@ from ingest.contract.envelope import Envelope
 from ingest.contract.eventlog.eventlog import APPEND_LIMIT, FILE_NAME, EventLog
 from ingest.contract.record import Record
 from ingest.normalising import normalise
+from tests.bench.backlog_steps import step_costs
 from tests.contract.golden import RECEIVED_AT, verified
 from tests.emulator.school import LiveEvent, Notice, School, timed
 from tests.support import processes
@@ -43,7 +44,11 @@ _LOOK_EVERY_S = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Rates in events a second and a second of the worker's processor time, memory in megabytes."""
+    """Rates in events a second and a second of the worker's processor time, memory in megabytes.
+
+    `rss_last_by_first` is the most memory in the last tenth by the most in the second: the first
+    fills what stays in use.
+    """
 
     events: int
     first_tenth_per_s: float
@@ -53,15 +58,17 @@ class Figures:
     mean_per_s: float
     mean_per_cpu_s: float
     peak_rss_mb: float
+    rss_last_by_first: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How many events were in the store at a moment, and what that had cost."""
+    """How many events were in the store at a moment, what that had cost, and the memory in use."""
 
     at_s: float
     cpu_s: float
     written: int
+    rss_mb: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +93,22 @@ def main(events: int, seed: int, log_file: Path | None, as_json: bool) -> None:
             (data / FILE_NAME).symlink_to(log_file.absolute())
         figures = measure(Path(directory), events)
         check(processes.store(Path(directory)), events, seed)
+        steps = step_costs(data / FILE_NAME, Path(directory) / "steps.duckdb")
     if as_json:
-        click.echo(json.dumps(asdict(figures)))
+        apart = {name: asdict(cost) for name, cost in steps.items()}
+        click.echo(json.dumps(asdict(figures) | {"steps": apart}))
         return
     click.echo(
         f"{events:,} events, {psutil.cpu_count()} cores: {figures.first_tenth_per_s:,.0f} events/s"
         f" over the first tenth, {figures.last_tenth_per_s:,.0f} over the last"
         f" ({figures.last_by_first:.2f}; per processor second"
-        f" {figures.last_by_first_per_cpu_s:.2f}), {figures.mean_per_s:,.0f} over all;"
-        f" peak RSS {figures.peak_rss_mb:.0f} MB; each event once"
+        f" {figures.last_by_first_per_cpu_s:.2f}), {figures.mean_per_s:,.0f} over all,"
+        f" {figures.mean_per_cpu_s:,.0f} per processor second;"
+        f" peak RSS {figures.peak_rss_mb:.0f} MB, last tenth by second"
+        f" {figures.rss_last_by_first:.2f}; each event once"
     )
+    for step, cost in steps.items():
+        click.echo(f"{step}: {cost.cpu_us:.1f} us of processor time an event, {cost.us:.1f} in all")
 
 
 def fill(path: Path, events: int, seed: int) -> None:
@@ -150,6 +163,8 @@ def measure(directory: Path, events: int) -> Figures:
         mean_per_s=mean.per_s,
         mean_per_cpu_s=mean.per_cpu_s,
         peak_rss_mb=peak_mb,
+        rss_last_by_first=_most_mb(looks, events - tenth, events)
+        / _most_mb(looks, tenth, 2 * tenth),
     )
 
 
@@ -218,11 +233,22 @@ def _looks(worker: processes.Program, events: int) -> Iterator[Look]:
         if samples["forebay_records_read_total"]:  # before that, nobody knows the lag
             written = events - int(samples["forebay_consumer_lag_records"])
         cpu = process.cpu_times()
-        yield Look(at_s=time.monotonic(), cpu_s=cpu.user + cpu.system, written=written)
+        yield Look(
+            at_s=time.monotonic(),
+            cpu_s=cpu.user + cpu.system,
+            written=written,
+            rss_mb=process.memory_info().rss / 1e6,
+        )
+
+
+def _most_mb(looks: Sequence[Look], first: int, last: int) -> float:
+    later = [look for look in looks if look.written >= first]
+    return max(look.rss_mb for look in later if look.written <= max(last, later[0].written))
 
 
 def _between(looks: Sequence[Look], first: int, last: int) -> _Rate:
-    begin = next(look for look in looks if look.written >= first)
+    # the batch that brought the first of them may have brought them all
+    begin = [looks[0], *(look for look in looks if look.written < first)][-1]
     end = next(look for look in looks if look.written >= last)
     events = end.written - begin.written
     return _Rate(

@@ -2,6 +2,7 @@
 
     python -m tests.faults.crashing POINT[:N] serve
     python -m tests.faults.crashing POINT[:N] run
+    python -m tests.faults.crashing POINT[:N] dlq replay --all
 
 The N-th passage through the point (the first by default) is the last thing that the process does:
 SIGKILL, with no chance to tidy up.
@@ -20,8 +21,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-PROGRAMS: Final = {"serve": "ingest.commands.main", "run": "consumers.commands.main"}
+PROGRAMS: Final = {
+    "serve": "ingest.commands.main",
+    "run": "consumers.commands.main",
+    "dlq": "consumers.commands.main",
+}
 
+Command = Literal["serve", "run", "dlq"]
 Moment = Literal["before", "after"]
 
 
@@ -29,7 +35,7 @@ Moment = Literal["before", "after"]
 class Point:
     """A moment at a function of a module, or at a method, as `Class.method`."""
 
-    command: Literal["serve", "run"]
+    command: Command
     module: str
     name: str
     moment: Moment
@@ -48,8 +54,8 @@ def _ingest(module: str, name: str, moment: Moment) -> Point:
     return Point(command="serve", module=f"ingest.{module}", name=name, moment=moment)
 
 
-def _consumers(module: str, name: str, moment: Moment) -> Point:
-    return Point(command="run", module=f"consumers.{module}", name=name, moment=moment)
+def _consumers(module: str, name: str, moment: Moment, *, command: Command = "run") -> Point:
+    return Point(command=command, module=f"consumers.{module}", name=name, moment=moment)
 
 
 POINTS: Final[dict[str, Point]] = {
@@ -79,6 +85,15 @@ POINTS: Final[dict[str, Point]] = {
     "after-sink-commit": _consumers("sinks.duckdb", "DuckDBSink._write", "after"),
     "before-offset-commit": _consumers("sources.kafka", "KafkaSource.commit", "before"),
     "after-offset-commit": _consumers("sources.kafka", "KafkaSource.commit", "after"),
+    "before-replayed-rows": _consumers(
+        "sinks.duckdb", "DuckDBSink._write_offsets", "after", command="dlq"
+    ),
+    "after-replayed-rows": _consumers(
+        "dead_letters.replay", "Replay._decide", "before", command="dlq"
+    ),
+    "after-replay-decision": _consumers(
+        "dead_letters.replay", "Replay._decide", "after", command="dlq"
+    ),
 }
 """By name. The `log` is the embedded one."""
 

@@ -21,6 +21,7 @@ from tests.faults.rows import (
     parked,
     promise,
     repeats,
+    replays,
     shapes,
     slow_acks,
     spool_files,
@@ -271,8 +272,9 @@ ROWS: Final = (
     ),
     Row(
         number=24,
-        fault="a replay beside live traffic, killed half-way",
-        pending="stores",
+        fault="dead letters replayed beside live traffic, the replay killed at each of its steps",
+        cases=_long(replays.dead_letters_replayed_and_killed),
+        pending="stores: the same in PostgreSQL, ClickHouse and Delta; replay of history",
     ),
     Row(
         number=25,

@@ -40,6 +40,9 @@ class Part:
         self.task_control: Path | None = None
         """Names the background task that ends, if set before the launch; see `ending_tasks`."""
 
+        self.misreads = False
+        """Whether the worker makes no rows of every second record, if set before the launch."""
+
         self.is_forgetful = False
         """Whether it remembers few of the latest events, if set before the launch."""
 
@@ -90,6 +93,8 @@ class Part:
         rest = self._command[1:]
         if self.disk_control is not None:
             return ("python", "-m", "tests.faults.failing", str(self.disk_control), *point, *rest)
+        if self.misreads:
+            return ("python", "-m", "tests.faults.misreading", *rest)
         if self.is_forgetful:
             return ("python", "-m", "tests.support.forgetful", *rest)
         if self.descriptors is not None:

@@ -167,6 +167,7 @@ class SourceBehaviour:
             while read.source.lag_records != 4:  # noqa: ASYNC110 - a source tells nobody
                 await asyncio.sleep(0.02)
         watching.cancel()
+        await asyncio.wait([watching])
 
     async def test_committing_changes_nothing_for_the_reader(self, journal: Journal) -> None:
         await journal.append([event_record(0, journal.prefix)])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from ingest.contract.topics import MAX_MESSAGE_BYTES
@@ -15,6 +16,7 @@ from ingest.shared.sections import TopicsSettings
 _TIMEOUT_S = 30.0
 _MAX_REPLICATION = 3
 FOR_EVER_MS = -1
+_RETENTION = "retention.ms"
 
 
 async def existing(client_options: Mapping[str, Any], *, timeout_s: float = _TIMEOUT_S) -> set[str]:
@@ -24,6 +26,28 @@ async def existing(client_options: Mapping[str, Any], *, timeout_s: float = _TIM
             return set(await admin.list_topics())
     except TimeoutError as error:
         raise _no_answer() from error
+
+
+async def retention_ms(
+    client_options: Mapping[str, Any], topics: Sequence[str]
+) -> Mapping[str, int]:
+    """How long each topic keeps records, `FOR_EVER_MS` where for ever. Raises TopicError.
+
+    Topics whose settings we may not read are left out.
+    """
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {_RETENTION: ""}) for name in topics]
+    try:
+        async with asyncio.timeout(_TIMEOUT_S), admin_client(client_options) as admin:
+            responses = await admin.describe_configs(wanted)
+    except TimeoutError as error:
+        raise _no_answer() from error
+    return {
+        topic: int(value)
+        for response in responses
+        for code, _, _, topic, entries in response.resources
+        for name, value, *_ in entries
+        if not code and name == _RETENTION
+    }
 
 
 async def make(
@@ -60,7 +84,7 @@ async def make_missing(
                 )
                 configs = {
                     "max.message.bytes": str(max_message_bytes),
-                    "retention.ms": str(retention_ms),
+                    _RETENTION: str(retention_ms),
                     "min.insync.replicas": "2" if replication == _MAX_REPLICATION else "1",
                 }
                 new = [NewTopic(n, partitions, replication, topic_configs=configs) for n in missing]

@@ -54,6 +54,18 @@ class Program:
             process.kill()
             process.wait()
 
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Another command of `forebay-consumers`, to its end."""
+        return subprocess.run(
+            [sys.executable, "-c", _MAIN, *arguments],
+            cwd=self.directory,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+
     def log(self) -> str:
         """What all workers so far have said."""
         return self._log.read_text()

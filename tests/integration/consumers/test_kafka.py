@@ -1,7 +1,10 @@
 """Kafka as the source, as the place for dead letters, and a whole worker on it."""
 
 import asyncio
+import math
+import re
 import subprocess
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,8 +16,9 @@ from aiokafka.admin import NewTopic, RecordsToDelete
 from consumers.dead_letters.dead_letter import DeadLetters, dead_letter_record, letters
 from consumers.dead_letters.kafka import KafkaDeadLetters
 from consumers.errors import OffsetOutOfRange
+from consumers.sources import kafka, kafka_retention
 from consumers.sources.base import Source, StoredOffsets
-from consumers.sources.kafka import KafkaSource
+from consumers.sources.kafka import MAX_PARTITION_FETCH_BYTES, KafkaSource
 from consumers.values import DeadLetter, Partition
 from ingest.contract.record import Record
 from ingest.contract.topics import MAX_MESSAGE_BYTES, dead_letter_topic, event_topic_pattern
@@ -25,6 +29,7 @@ from tests.suites.sources import SourceBehaviour, reading
 from tests.unit.consumers.builders import event_id, event_record, stored_as, unreadable_record
 
 MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 1_024
+DAY_S = 24 * 3_600
 READING = '"event": "reading"'
 
 
@@ -37,14 +42,18 @@ class KafkaJournal:
         self._sources: list[KafkaSource] = []
         self._topics: set[str] = set()
 
-    async def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record], *, age_s: int = 0) -> None:
         await self.make_topics({record.topic for record in records})
         producer = AIOKafkaProducer(**self.options, acks="all", max_request_size=MAX_MESSAGE_BYTES)
         await producer.start()
         try:
             for record in records:
                 await producer.send_and_wait(
-                    record.topic, record.value, key=record.key, headers=list(record.headers)
+                    record.topic,
+                    record.value,
+                    key=record.key,
+                    headers=list(record.headers),
+                    timestamp_ms=int(time.time() - age_s) * 1000 if age_s else None,
                 )
         finally:
             await producer.stop()
@@ -133,6 +142,42 @@ class TestKafkaSource(SourceBehaviour):
         await journal.trim(partition, before=4)
         with pytest.raises(OffsetOutOfRange, match=r"offset 2\b.* holds 4 up to 6"):
             await (await reading(journal, {partition: 2})).until(1)
+
+    async def test_records_removed_under_a_reader_stop_it_in_its_epoch(
+        self, journal: KafkaJournal
+    ) -> None:
+        small = event_record(0, journal.prefix)
+        # more than is fetched ahead
+        large = Record(topic=small.topic, key=small.key, value=b"x" * MAX_PARTITION_FETCH_BYTES)
+        await journal.append([large] * 9)
+        read = await reading(journal)
+        await read.until(1)
+        epoch = read.source.epoch
+        await journal.trim(next(iter(read.next_offsets)), before=8)
+        with pytest.raises(OffsetOutOfRange, match=r"but the log holds 8 up to 9"):
+            await read.until(9)
+        assert read.source.epoch == epoch, "what was read is still to be written"
+
+    async def test_what_is_not_written_is_lost_when_its_topics_retention_is_over(
+        self, journal: KafkaJournal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(kafka, "LOOK_AT_END_EVERY_S", 0.05)
+        monkeypatch.setattr(kafka_retention, "LOOK_EVERY_S", 0.0)
+        await journal.append([event_record(0, journal.prefix)])
+        await journal.append([event_record(3, journal.prefix)] * 2, age_s=2 * DAY_S)
+        await journal.append([event_record(1, journal.prefix)], age_s=5 * DAY_S)
+        read = await reading(journal)
+        await read.until(4)
+        watching = asyncio.create_task(read.source.watch_end())
+        async with asyncio.timeout(60):
+            while read.source.seconds_to_loss == math.inf:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.05)
+            assert 2 * DAY_S - 600 < read.source.seconds_to_loss <= 2 * DAY_S
+            await read.source.commit(read.next_offsets)
+            while read.source.seconds_to_loss < math.inf:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        watching.cancel()
+        await asyncio.wait([watching])
 
     async def test_records_removed_before_the_first_start_are_not_missed(
         self, journal: KafkaJournal
@@ -250,6 +295,25 @@ class TestKafkaWorker:
         with program.running():
             await asyncio.to_thread(self._check_exactly_once, program, 60)
         assert '"reason": "not_an_envelope"' in program.log()
+
+    async def test_records_that_are_gone_stop_it_and_the_command_that_it_names_helps(
+        self, program: Program, journal: KafkaJournal
+    ) -> None:
+        record = event_record(0, journal.prefix)
+        await journal.append([record])
+        with program.running():
+            await asyncio.to_thread(self._check_exactly_once, program, 1)
+            (where,) = program.query(
+                "select topic, partition from canvas.forebay_offsets where next_offset = 1"
+            )
+        await journal.append([record] * 5)
+        await journal.trim(Partition(*where), before=4)
+        await self._append(journal, range(10))
+        assert await asyncio.to_thread(program.start().wait, 60) == 1
+        (command,) = re.findall(r"`forebay-consumers (offsets reset [^`]+)`", program.log())
+        assert program.command(*command.split()).returncode == 0
+        with program.running():
+            await asyncio.to_thread(self._check_exactly_once, program, 10)
 
     async def _append(self, journal: KafkaJournal, numbers: range) -> None:
         await journal.append([event_record(n, journal.prefix) for n in numbers])

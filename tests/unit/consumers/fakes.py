@@ -1,6 +1,7 @@
 """A source in memory, dead letters in memory, and ports that break when told to."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ class MemorySource:
     """Reads a list of records of one topic each; `on_idle` is called when there is nothing new."""
 
     source_id = "memory"
+    seconds_to_loss = math.inf
 
     def __init__(
         self,
@@ -33,6 +35,7 @@ class MemorySource:
         self._position = 0
         self.epoch = 1
         self.committed: dict[Partition, int] = {}
+        self.commits = 0
 
     @property
     def lag_records(self) -> int:
@@ -42,6 +45,7 @@ class MemorySource:
         await self._place()
 
     async def poll(self, *, timeout_s: float) -> Polled:
+        await asyncio.sleep(0)  # as if the log were elsewhere
         records = self._records[self._position : self._position + READ_LIMIT]
         if not records:
             self._on_idle()
@@ -54,6 +58,7 @@ class MemorySource:
 
     async def commit(self, next_offsets: NextOffsets) -> None:
         self.committed |= next_offsets
+        self.commits += 1
 
     async def watch_end(self) -> None:
         await asyncio.Event().wait()
@@ -181,6 +186,34 @@ class FusedSource:
 
     async def close(self) -> None:
         await self.source.close()
+
+
+@dataclass
+class GatedSink:
+    """Writes what it is given only while the gate is open."""
+
+    sink: Sink
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: list[Batch] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
+
+    async def open(self) -> None:
+        await self.sink.open()
+
+    async def stored_offsets(self, source_id: str) -> NextOffsets:
+        return await self.sink.stored_offsets(source_id)
+
+    async def write(self, batch: Batch) -> Mapping[str, int]:
+        self.begun.append(batch)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await self.gate.wait()
+        self.under_way -= 1
+        return await self.sink.write(batch)
+
+    async def close(self) -> None:
+        await self.sink.close()
 
 
 @dataclass

@@ -90,6 +90,8 @@ def test_the_receivers_settings_are_left_to_it() -> None:
         ("FOREBAY_STORE__SCHEMA", "Two Words", "FOREBAY_STORE__SCHEMA"),
         ("FOREBAY_WORKER__NAME", "Tables", "FOREBAY_WORKER__NAME"),
         ("FOREBAY_WORKER__FLUSH_INTERVAL_S", "30", "FOREBAY_WORKER__FLUSH_INTERVAL_S"),
+        ("FOREBAY_WORKER__TABLES", "events,flows", "there is no table of events 'flows'"),
+        ("FOREBAY_WORKER__TYPES", "grade_*,flow_*", "there is no event type 'flow_*'"),
         ("FOREBAY_WORKER__COLOUR", "red", "there is no such setting"),
         ("FOREBAY_WROKER__NAME", "tables", "there is no such setting"),
     ],
@@ -104,6 +106,30 @@ def test_a_bad_setting_ends_every_command_with_one_line(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert "sluice-gate" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--tables", "FOREBAY_WORKER__TABLES: there is no table of events 'flows'"),
+        ("--types", "FOREBAY_WORKER__TYPES: there is no event type 'flows'"),
+    ],
+)
+def test_an_option_that_names_nothing_ends_the_worker_with_one_line(option: str, said: str) -> None:
+    result = invoke("run", option, "flows", FOREBAY_WORKER__TABLES="events")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_option_takes_the_place_of_the_setting_alone() -> None:
+    given = {"worker": {"tables": "events"}}
+    environment = {"FOREBAY_WORKER__TABLES": "course_*", "FOREBAY_WORKER__NAME": "narrow"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        worker = load(Settings, given).worker
+    assert (worker.tables, worker.types, worker.name) == ("events", "*", "narrow")
 
 
 def test_paths_are_as_in_sqlalchemy() -> None:

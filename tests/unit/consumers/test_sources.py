@@ -1,10 +1,11 @@
 """The sources that need nothing but a directory, against the suite of all sources."""
 
 import asyncio
+import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,14 @@ class EmbeddedJournal:
         """The journal does it."""
 
 
-def embedded_source(path: Path, stored_offsets: StoredOffsets) -> EmbeddedSource:
+def embedded_source(
+    path: Path, stored_offsets: StoredOffsets, *, retention_s: float = math.inf
+) -> EmbeddedSource:
     return EmbeddedSource(
-        path, topic_pattern=event_topic_pattern(PREFIX), stored_offsets=stored_offsets
+        path,
+        topic_pattern=event_topic_pattern(PREFIX),
+        stored_offsets=stored_offsets,
+        retention_s=retention_s,
     )
 
 
@@ -137,6 +143,27 @@ class TestEmbeddedSource(SourceBehaviour):
         with pytest.raises(OffsetOutOfRange):
             await read.until(2)
 
+    async def test_what_is_not_written_is_lost_when_the_retention_is_over(
+        self, journal: EmbeddedJournal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(embedded, "LOOK_AT_END_EVERY_S", 0.0)
+        source = embedded_source(journal.path, stored(), retention_s=1_000)
+        await journal.append([event_record(n) for n in range(3)])
+        await source.open()
+        watching = asyncio.create_task(source.watch_end())
+        read = Reading(source)
+        await read.until(3)
+        await _until(lambda: source.seconds_to_loss < math.inf)
+        assert 900 < source.seconds_to_loss <= 1_000
+        _age(journal.path, by_s=400)
+        await _until(lambda: source.seconds_to_loss < 900)
+        assert 500 < source.seconds_to_loss <= 600
+        await source.commit(read.next_offsets)
+        await _until(lambda: source.seconds_to_loss == math.inf)
+        watching.cancel()
+        await asyncio.wait([watching])
+        await source.close()
+
     async def test_large_records_are_read_fewer_at_a_time(
         self, journal: EmbeddedJournal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -184,6 +211,17 @@ async def test_an_orphaned_log_is_read_though_nobody_writes_it(tmp_path: Path) -
     await source.open()
     assert len(await Reading(source).until(1)) == 1
     await source.close()
+
+
+def _age(path: Path, *, by_s: int) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update record set appended_ms = appended_ms - ?", (by_s * 1_000,))
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not is_so():  # noqa: ASYNC110 - a source tells nobody
+            await asyncio.sleep(0.001)
 
 
 def _after_now_ms() -> int:

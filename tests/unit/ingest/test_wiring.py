@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from ingest import wiring
-from ingest.settings import EventlogSettings, QuarantineSettings, Settings
-from ingest.shared.sections import KafkaSettings
+from ingest.settings import QuarantineSettings, Settings
+from ingest.shared.sections import EventlogSettings, KafkaSettings
 
 _MIB = 1024**2
 

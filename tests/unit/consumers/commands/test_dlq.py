@@ -2,7 +2,9 @@
 
 import sqlite3
 
+import orjson
 import pytest
+from click.testing import _NamedTextIOWrapper
 
 from consumers.projections import typed
 from ingest.contract.record import Record
@@ -35,6 +37,56 @@ def test_letters_are_listed_by_place_and_reason(failing: WorkerSite) -> None:
         (f"{unreadable_record(2).topic}/0@3", "not_an_envelope", "open"),
     ]
     assert [row["reason"] for row in failing.rows("dlq", "list", "--reason", "damaged")] == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "reasons"),
+    [
+        (("--topic", event_record(1).topic), ["projection_failed"]),
+        (("--topic", "*.enrollment-*"), ["not_an_envelope"]),
+        (("--topic", "submission"), []),
+        (("--since", "2020-01-01"), ["projection_failed", "not_an_envelope"]),
+        (("--since", "2020-01-01", "--reason", "not_an_envelope"), ["not_an_envelope"]),
+        (("--since", "2200-01-01T00:00:00Z"), []),
+        (("--until", "2020-01-01T00:00:00+01:00"), []),
+    ],
+)
+def test_filters_choose_what_is_listed_and_dropped(
+    failing: WorkerSite, filters: tuple[str, ...], reasons: list[str]
+) -> None:
+    assert [row["reason"] for row in failing.rows("dlq", "list", *filters)] == reasons
+    dropped = failing.rows("dlq", "drop", "--all", *filters)
+    assert [row["outcome"] for row in dropped] == ["dropped"] * len(reasons)
+    assert failing.rows("dlq", "replay", "--all", *filters) == []
+    assert len(failing.rows("dlq", "list")) == 2 - len(reasons)
+
+
+def test_a_letter_was_kept_at_its_moment_and_not_before_it(failing: WorkerSite) -> None:
+    letter = failing.rows("dlq", "list")[0]
+    assert letter in failing.rows("dlq", "list", "--since", letter["kept_at"])
+    assert letter not in failing.rows("dlq", "list", "--until", letter["kept_at"])
+
+
+def test_replay_writes_only_the_tables_that_the_worker_fills(
+    failing: WorkerSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREBAY_WORKER__TABLES", "events")
+    failing.rows("dlq", "replay", f"{event_record(1).topic}/0@2")
+    assert len(failing.query(IDS)) == 3
+    there = "select table_name from duckdb_tables() where table_name = 'submission_created'"
+    assert failing.query(there) == []
+
+
+def test_progress_is_shown_on_a_terminal_alone(
+    failing: WorkerSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"{event_record(1).topic}/0@2"
+    assert failing.invoke("dlq", "replay", place, "--dry-run").stderr == ""
+    monkeypatch.setattr(_NamedTextIOWrapper, "isatty", lambda stream: True, raising=False)
+    result = failing.invoke("dlq", "replay", place, "--json")
+    assert "dead letters" in result.stderr
+    assert "100%" in result.stderr
+    assert orjson.loads(result.stdout)[0]["outcome"] == "replayed"
 
 
 def test_a_letter_is_shown_whole(failing: WorkerSite) -> None:
@@ -102,6 +154,7 @@ def test_a_dry_run_changes_nothing(failing: WorkerSite, what: str) -> None:
     [
         (("replay",), "name letters, or give --all"),
         (("drop", "x/0@1", "--all"), "name letters, or give --all"),
+        (("replay", "--topic", "x"), "name letters, or give --all"),
         (("show", "x/0@1"), "there is no dead letter x/0@1"),
     ],
 )
@@ -112,6 +165,12 @@ def test_misuse_is_said_in_one_line(
     assert result.exit_code == 2
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_time_that_is_none_is_misuse(failing: WorkerSite) -> None:
+    result = failing.invoke("dlq", "list", "--since", "yesterday")
+    assert result.exit_code == 2
+    assert "'yesterday' is no date or time" in result.stderr
 
 
 def test_what_others_wrote_does_nothing_to_a_terminal(site: WorkerSite) -> None:

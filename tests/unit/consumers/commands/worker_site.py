@@ -10,15 +10,14 @@ import duckdb
 import orjson
 from click.testing import CliRunner, Result
 
+from consumers.batch_size import BatchSize
 from consumers.commands.main import main
 from consumers.dead_letters.dead_letter import dead_letter_record
 from consumers.metrics import Metrics
-from consumers.projections import all_tables
 from consumers.settings import Settings
 from consumers.sinks.base import Store
-from consumers.wiring import open_dead_letters, open_sink, open_source
+from consumers.wiring import open_dead_letters, open_sink, open_source, projection
 from consumers.worker import Limits, Worker
-from ingest.contract.catalogue import catalogue
 from ingest.contract.eventlog.eventlog import FILE_NAME, EventLog
 from ingest.contract.record import Record
 from ingest.shared.environment import load
@@ -85,9 +84,9 @@ class WorkerSite:
                 sink=sink,
                 dead_letters=letters,
                 dead_letter_record=partial(dead_letter_record, prefix=PREFIX, worker="tables"),
-                project=all_tables(catalogue()),
+                project=projection(settings),
                 metrics=Metrics("tables"),
-                limits=Limits(flush_interval_s=0.01),
+                limits=Limits(size=BatchSize(flush_interval_s=0.01)),
             )
             working = asyncio.create_task(worker.run(stopping))
             while not (worker.is_reading and await self._has_all(sink)):
