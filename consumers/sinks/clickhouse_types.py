@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from consumers import columns
@@ -92,13 +93,20 @@ def insertable(rows: Sequence[Row], fitted: FittedRows) -> dict[str, Column]:
     """These rows, fitted, as columns; those that are NULL throughout are left out."""
     block: dict[str, Column] = {}
     for name, kind in fitted.columns.items():
-        values = [row.get(name) for row in fitted.rows]
+        values = _values(fitted.rows, name)
         if name == "event_id":
             block[name] = Column("String", values)
         elif any(value is not None for value in values):
             block[name] = Column(_SQL_TYPES[kind], _sent(values, kind))
     keeps = [month_of(row) != ANY_MONTH for row in rows]
     return {**block, KEEPS_TIME: Column("Bool", keeps)}
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(name), rows))  # twice as fast, and nearly all rows have it
+    except KeyError:
+        return [row.get(name) for row in rows]
 
 
 def _sent(values: Sequence[Any], kind: ColumnType) -> Sequence[Any]:
