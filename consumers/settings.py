@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, cast, get_args
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from consumers.choice import EVERYTHING, tables_named, types_named
+from consumers.sinks.clickhouse_url import Address
 from ingest.shared.environment import EnvironmentSettings, SecretUrl, Section, TextList
 from ingest.shared.sections import (
     EventlogSettings,
@@ -51,6 +52,8 @@ class StoreSettings(Section):
             raise ValueError("must be duckdb:///<path>, postgresql://… or clickhouse://…")
         if kind != "duckdb":
             _check_server(kind, text)
+            if kind == "clickhouse":
+                Address.of(text)
             return url
         match = _DUCKDB_URL.fullmatch(text)
         if match is None or match["path"].startswith(":") or match["path"].endswith("/"):

@@ -84,6 +84,11 @@ def _sink(settings: Settings) -> Store:
             from consumers.sinks.postgres import PostgresSink
 
             return PostgresSink(settings.store.url.get_secret_value(), **options)
+        case "clickhouse":
+            from consumers.sinks.clickhouse import ClickHouseSink
+            from consumers.sinks.clickhouse_url import Address
+
+            return ClickHouseSink(Address.of(settings.store.url.get_secret_value()), **options)
         case kind:
             raise StartupError(f"this release has no sink for {kind}")
 

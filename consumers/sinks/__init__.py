@@ -1,4 +1,5 @@
-"""Where rows go: `base` is the port, `memory` the reference, `duckdb` a file, `postgres` a server.
+"""Where rows go: `base` is the port, `memory` the reference, `duckdb` a file, `postgres` and
+`clickhouse` servers.
 
-Rows and offsets are written together; rows whose `event_id` a table has are left out.
+Rows are there before or with their offsets; rows whose `event_id` a table has are left out.
 """

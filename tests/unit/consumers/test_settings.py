@@ -80,6 +80,8 @@ def test_the_receivers_settings_are_left_to_it() -> None:
         ("FOREBAY_STORE__URL", "postgresql://root:5#sluice-gate@db.example.edu/lake", "%23"),
         ("FOREBAY_STORE__URL", "clickhouse://root:sluice-gate @db.example.edu/lake", "%20"),
         ("FOREBAY_STORE__URL", "postgresql://root:sluice-gate/lake", "host:port"),
+        ("FOREBAY_STORE__URL", "clickhouse://root:sluice-gate@db/lake", "FOREBAY_STORE__SCHEMA"),
+        ("FOREBAY_STORE__URL", "clickhouse://root:sluice-gate@db/?verify=0", "secure=true"),
         ("FOREBAY_STORE__URL", "postgresql:root:sluice-gate@db.example.edu/lake", "host:port"),
         ("FOREBAY_STORE__URL", "duckdb:///:memory:", "duckdb:///<path>"),
         ("FOREBAY_STORE__URL", "duckdb://lake.duckdb", "duckdb:///<path>"),

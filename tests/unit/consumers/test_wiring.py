@@ -7,6 +7,7 @@ import pytest
 
 from consumers.errors import StartupError
 from consumers.settings import Settings
+from consumers.sinks.clickhouse import ClickHouseSink
 from consumers.sinks.duckdb import DuckDBSink
 from consumers.wiring import open_sink
 from ingest.shared.environment import load
@@ -28,6 +29,12 @@ def test_nobody_needs_the_packages_of_another_store() -> None:
 async def test_the_scheme_of_the_url_says_which_sink() -> None:
     async with open_sink(load(Settings)) as sink:
         assert isinstance(sink, DuckDBSink)
+
+
+async def test_clickhouse_is_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOREBAY_STORE__URL", "clickhouse://lake:sluice-gate@db.example.edu")
+    async with open_sink(load(Settings)) as sink:
+        assert isinstance(sink, ClickHouseSink)
 
 
 async def test_a_package_that_is_missing_is_named_with_what_to_install(
