@@ -20,8 +20,8 @@ class BatchSize:
 
     flush_interval_s: float = 0.5
     longest_interval_s: float = 5.0
-    max_rows: int = 40_000
-    max_bytes: int = 32 * 1024 * 1024
+    max_rows: int = 25_000
+    max_bytes: int = 24 * 1024 * 1024
 
     def interval_s(self, *, lag_records: int) -> float:
         """How long the first record of a batch waits while so many are unread."""

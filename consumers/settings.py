@@ -104,9 +104,9 @@ class WorkerSettings(Section):
     """One worker: its name is its consumer group's and its offsets'."""
 
     name: str = Field(default="tables", pattern=r"^[a-z0-9-]+$", max_length=100)
-    flush_interval_s: float = Field(default=0.5, gt=0, le=1)
-    max_batch_rows: int = Field(default=40_000, ge=1, le=1_000_000)
-    max_batch_bytes: int = Field(default=32 * 1024**2, ge=1024**2)
+    flush_interval_s: float = Field(default=0.5, gt=0, le=60)
+    max_batch_rows: int = Field(default=25_000, ge=1, le=1_000_000)
+    max_batch_bytes: int = Field(default=24 * 1024**2, ge=1024**2)
     tables: Annotated[str, AfterValidator(tables_named)] = EVERYTHING
     types: Annotated[str, AfterValidator(types_named)] = EVERYTHING
     admin_host: str = "127.0.0.1"
@@ -128,3 +128,9 @@ class Settings(EnvironmentSettings):
     log: LogSettings = Field(default_factory=LogSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+
+    @model_validator(mode="after")
+    def _duckdb_is_written_often(self) -> "Settings":
+        if self.store.kind == "duckdb" and self.worker.flush_interval_s > 1:
+            raise ValueError("FOREBAY_WORKER__FLUSH_INTERVAL_S may be at most 1 with DuckDB")
+        return self

@@ -24,6 +24,10 @@ from ingest.shared.logs import place_of
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
+_POLL_S = 0.5
+"""A poll without records takes no longer, so that the end is seen soon."""
+
+
 class _Outdated(Exception):
     """The batch belongs to an epoch that is over."""
 
@@ -95,9 +99,10 @@ class Worker:
 
     async def _read(self, stopping: asyncio.Event) -> None:
         """Poll → decode → project → batch, while there is room."""
+        timeout_s = min(_POLL_S, self._limits.size.flush_interval_s)
         try:
             while not stopping.is_set():
-                polled = await self._source.poll(timeout_s=self._limits.size.flush_interval_s)
+                polled = await self._source.poll(timeout_s=timeout_s)
                 self._drop_what_is_outdated()
                 self._metrics.read(len(polled.records))
                 for record in polled.records:

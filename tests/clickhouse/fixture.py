@@ -15,7 +15,7 @@ from consumers.sinks.clickhouse_url import Address
 from ingest.contract.tables import ColumnType
 from tests.clickhouse.engine import Engine, EngineUnavailable
 
-OWN_SERVER = "FOREBAY_TEST_CLICKHOUSE_URL"
+OWN_SERVER = "TEST_CLICKHOUSE_URL"
 FIRST_TABLES: Mapping[str, Mapping[str, ColumnType]] = {
     "events": {"event_id": "TEXT", "event_time": "TIMESTAMPTZ"}
 }
@@ -87,7 +87,7 @@ def clickhouse_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engi
 
 @pytest.fixture(scope="session")
 def clickhouse_url(request: pytest.FixtureRequest) -> str:
-    """Of the server that `FOREBAY_TEST_CLICKHOUSE_URL` names, or of the engine."""
+    """Of the server that `TEST_CLICKHOUSE_URL` names, or of the engine."""
     own = os.environ.get(OWN_SERVER)
     return own or str(request.getfixturevalue("clickhouse_engine").url)
 
