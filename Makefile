@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 ASYNCAPI := build/asyncapi
+CLICKHOUSE := build/clickhouse
 SIDE_BY_SIDE := $(if $(JOBS),--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder)
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --quiet
@@ -24,7 +25,7 @@ test: lint tests ## lint and all tests on this Python
 
 # JOBS=2 runs whole files side by side, so that the parts that a file starts are started once, and
 # in their order, which has the longest waits first
-tests: $(DEV) $(ASYNCAPI)/.installed ## all tests on this Python; JOBS=2: side by side
+tests: $(DEV) $(ASYNCAPI)/.installed $(CLICKHOUSE)/.installed ## all tests on this Python; JOBS=2: side by side
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 lint: format-check types imports lock-check ## style, types, import rules, locks
@@ -53,10 +54,10 @@ unit: $(DEV) ## unit and property tests on this Python
 unit-others: $(DEV) ## unit and property tests on every other Python that is installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/other_pythons.sh
 
-integration: $(DEV) $(ASYNCAPI)/.installed ## tests with real parts: processes, a Kafka broker
+integration: $(DEV) $(ASYNCAPI)/.installed $(CLICKHOUSE)/.installed ## tests with real parts: processes, a Kafka broker
 	$(BIN)/python -m pytest tests/integration
 
-coverage: $(DEV) $(ASYNCAPI)/.installed ## all tests on this Python, and the lines that none of them runs
+coverage: $(DEV) $(ASYNCAPI)/.installed $(CLICKHOUSE)/.installed ## all tests on this Python, and the lines that none of them runs
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term
 
 contract: $(DEV) ## write the published contract anew: deploy/contract
@@ -91,6 +92,7 @@ lock: $(DEV) ## resolve the dependencies anew
 	$(LOCK) --extra ingest -c requirements/dev.txt --output-file requirements/ingest.txt
 	$(LOCK) --extra consumers -c requirements/dev.txt --output-file requirements/consumers.txt
 	$(LOCK) --group build -c requirements/dev.txt --output-file requirements/build.txt
+	$(LOCK) --group clickhouse-engine -c requirements/dev.txt --output-file requirements/clickhouse.txt
 
 # exit 0: no flaw is known; 1: some are; 3: that cannot be told from here, for want of its data
 audit: $(DEV) ## known flaws in what the locks name
@@ -116,6 +118,14 @@ $(RUNTIME): $(BIN)/python requirements/ingest.txt requirements/consumers.txt req
 $(DEV): $(RUNTIME) requirements/dev.txt
 	@echo "installing what the tests need"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# ClickHouse's engine, which the tests of its sink ask; see pyproject.toml for why it lives apart
+$(CLICKHOUSE)/.installed: $(DEV) requirements/clickhouse.txt
+	@echo "installing ClickHouse's engine"
+	@$(BIN)/python -m venv $(CLICKHOUSE)
+	@$(CLICKHOUSE)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes -r requirements/clickhouse.txt
 	@touch $@
 
 # AsyncAPI's own parser, which one test asks; that test says so where there is no npm

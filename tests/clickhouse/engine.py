@@ -2,16 +2,16 @@
 
 import json
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from importlib.util import find_spec
 from pathlib import Path
 
 from tests.support.processes import free_port
 
 PASSWORD = "the p@ss/word"
+_ROOT = Path(__file__).parents[2]
+_PYTHON = _ROOT / "build/clickhouse/bin/python"
 _START_TIMEOUT_S = 60.0
 _POLL_S = 0.05
 
@@ -36,12 +36,12 @@ class Engine:
 
     def start(self) -> None:
         """Returns once it answers. Raises EngineUnavailable."""
-        if find_spec("chdb") is None:
-            raise EngineUnavailable("the package chdb is not installed")
+        if not _PYTHON.exists():
+            raise EngineUnavailable("it is not installed: make build/clickhouse/.installed")
         data = str(self._directory / "data")
-        command = [sys.executable, "-m", "tests.clickhouse.front", data, str(self.port), PASSWORD]
+        command = [str(_PYTHON), "-m", "tests.clickhouse.front", data, str(self.port), PASSWORD]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=_ROOT)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
